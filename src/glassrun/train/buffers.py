@@ -1,0 +1,121 @@
+"""What a slice's forward does to a module's buffers, made independent of which worker computed which slice.
+
+Each slice starts from the step's buffers. Floating buffers that any slice changed are averaged over all slices by the
+fixed tree; other buffers that changed must have changed alike in all slices, as batch norm's counter does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from glassrun.errors import ModelError
+from glassrun.record.fingerprint import Fingerprinter
+from glassrun.train.memory import Layout, owned
+from glassrun.train.shards import TreeSum
+from glassrun.train.workers import Workers
+
+
+class StepBuffers:
+    """The buffers of a module over one step: `begin`, then `collect` after each slice, then `finish`.
+
+    Between slices the module holds the step's buffers: `collect` takes what a slice made of them and puts them back.
+    """
+
+    def __init__(self, module: nn.Module, shards: int, fingerprinter: Fingerprinter) -> None:
+        self.shards = shards
+        self.fingerprinter = fingerprinter
+        self.places = places(module)
+        self.names = list(self.places)
+        self.own = dict(module.named_buffers())  # the module's own tensors, whatever a forward puts in their place
+        self.start = {name: owned(tensor) for name, tensor in self.own.items()}
+        self.floating = [name for name in self.names if self.own[name].is_floating_point()]
+        self.other = [name for name in self.names if not self.own[name].is_floating_point()]
+        self.tree = TreeSum(Layout([self.own[name] for name in self.floating], shards), torch.device("cpu"))
+        self._changed: dict[str, bool] = {}
+        self._other_after: list[dict[str, Tensor]] = []
+
+    def begin(self) -> None:
+        """The step starts: remember every buffer."""
+        for name, tensor in self.own.items():
+            self.start[name].copy_(tensor)
+        self._changed = dict.fromkeys(self.floating, False)
+        self._other_after = []
+
+    def collect(self) -> None:
+        """A slice ends: take what it made of the buffers, and put the step's buffers back."""
+        found = {name: self._found(name) for name in self.names}
+        for name in self.floating:
+            self._changed[name] |= not same_bits(found[name], self.start[name])
+        if self.floating:
+            self.tree.add([found[name] for name in self.floating])
+        self._other_after.append({name: owned(found[name]) for name in self.other})
+        for name, (owner, key) in self.places.items():
+            owner._buffers[key] = self.own[name]
+            self.own[name].copy_(self.start[name])
+
+    def finish(self, workers: Workers) -> None:
+        """The step ends: each buffer gets what all slices made of it, the same on every worker."""
+        if not self.names:
+            return
+        prints = [self.fingerprinter(after[name]) for after in self._other_after for name in self.other]
+        reports = workers.gather([*map(int, self._changed.values()), *prints])
+        self._check_agreement([value for report in reports for value in report[len(self.floating) :]])
+        for name in self.other:
+            self.own[name].copy_(self._other_after[-1][name])
+        if self.floating:
+            changed = [any(report[i] for report in reports) for i in range(len(self.floating))]
+            self._average(changed, workers)
+
+    def _average(self, changed: list[bool], workers: Workers) -> None:
+        total = self.tree.take()
+        if any(changed):
+            workers.tree_sum(total, self.tree)
+        for name, view, moved in zip(self.floating, total.views, changed, strict=True):
+            if moved:
+                torch.div(view, self.shards, out=self.own[name])
+        self.tree.release(total)
+
+    def _found(self, name: str) -> Tensor:
+        owner, key = self.places[name]
+        tensor, start = owner._buffers.get(key), self.start[name]
+        if tensor is None or tensor.shape != start.shape or tensor.dtype != start.dtype:
+            raise ModelError(
+                f"buffer {name} changed its form during the forward pass: it was {_form(start)}, and is "
+                f"{_form(tensor)} now. A buffer must keep its shape and dtype over a step"
+            )
+        return tensor.detach()
+
+    def _check_agreement(self, prints: Sequence[int]) -> None:
+        for place, name in enumerate(self.other):
+            if len(set(prints[place :: len(self.other)])) > 1:
+                raise ModelError(
+                    f"buffer {name} ({_form(self.start[name])}) got different values in different slices of one "
+                    "batch. A buffer that is not floating cannot be averaged, so all slices must change it alike, as "
+                    "batch norm's counter does. Keep per-batch values out of it, or make it a floating buffer"
+                )
+
+
+def places(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Where each buffer of a module lives, by its full name; a shared one once."""
+    seen: set[int] = set()
+    found: dict[str, tuple[nn.Module, str]] = {}
+    for prefix, owner in module.named_modules():
+        for key, buffer in owner._buffers.items():
+            if buffer is not None and id(buffer) not in seen:
+                seen.add(id(buffer))
+                found[f"{prefix}.{key}" if prefix else key] = (owner, key)
+    return found
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one form hold the same bytes (NaN equals itself, 0 differs from −0)."""
+    if a.numel() == 0:
+        return True
+    return torch.equal(a.detach().contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+
+
+def _form(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

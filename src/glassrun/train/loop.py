@@ -1,0 +1,232 @@
+"""The training loop: batch, forward, backward, reduce, update, record, in that order."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import fsum, isfinite
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from glassrun.errors import NotFinite
+from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
+from glassrun.record.ledger import Step
+from glassrun.tasks.base import Batch
+from glassrun.train import optimizer as optimizers
+from glassrun.train.buffers import StepBuffers
+from glassrun.train.evaluate import Evaluation, evaluate
+from glassrun.train.failures import explained
+from glassrun.train.loading import Slices, TrainingBatches, ahead
+from glassrun.train.memory import Layout
+from glassrun.train.schedule import learning_rate
+from glassrun.train.seeding import set_generators
+from glassrun.train.shards import TreeSum, own_slices
+from glassrun.train.state import State
+from glassrun.train.workers import Workers
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave: its ledger fields, the fingerprint of every parameter and gradient, and what stops the run."""
+
+    step: Step
+    tensors: list[int | None]
+    seconds: float
+    problem: str | None
+
+
+class Journal(Protocol):
+    """Who is told what the loop does: it writes, compares, or keeps silent."""
+
+    def step(self, outcome: Outcome) -> None: ...
+    def evaluation(self, evaluation: Evaluation) -> None: ...
+    def checkpoint(self, state: State) -> None: ...
+
+
+class Trainer:
+    """A run's arithmetic on this worker: `run` is the loop, `train_step` one step of it."""
+
+    def __init__(self, state: State, workers: Workers) -> None:
+        self.state, self.workers = state, workers
+        recipe, self.shards = state.recipe, state.recipe.batch.shards
+        self.fingerprinter = Fingerprinter()
+        self.names = [name for name, _ in state.named_parameters]
+        self.parameters = [parameter for _, parameter in state.named_parameters]
+        self.places = own_slices(self.shards, workers.rank, workers.world_size)
+        self.tree = TreeSum(Layout(self.parameters, self.shards), torch.device(recipe.numerics.device))
+        self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
+        self.batches = TrainingBatches(
+            state.dataset.splits["train"],
+            state.task,
+            seed=state.seed,
+            size=recipe.batch.size,
+            slice_size=recipe.batch.slice_size,
+            places=self.places,
+        )
+
+    def run(self, journal: Journal, last: int) -> None:
+        """Train from the state's step to step `last`, telling the journal."""
+        recipe, train = self.state.recipe, self.state.recipe.train
+        steps = range(self.state.step + 1, last + 1)
+        for step, slices in zip(steps, ahead(self.batches, steps, recipe.data.workers), strict=True):
+            outcome = self.train_step(step, slices)
+            journal.step(outcome)
+            if outcome.problem:
+                raise NotFinite(outcome.problem)
+            if step % train.eval_every == 0 or step == train.steps:
+                for split in splits_to_evaluate(self.state, final=step == train.steps):
+                    journal.evaluation(evaluate(self.state, split, self.workers))
+            if step % train.checkpoint_every == 0 or step == train.steps:
+                journal.checkpoint(self.state)
+
+    def train_step(self, step: int, slices: Slices) -> Outcome:
+        """One step: every slice forward and backward alone, sums by the fixed tree, one update alike on all workers."""
+        started = time.perf_counter()
+        state = self.state
+        counts = self._totals([[state.task.count(batch), state.task.tokens(batch)] for batch in slices.batches])
+
+        self.buffers.begin()
+        losses = []
+        for place, batch in zip(slices.places, slices.batches, strict=True):
+            set_generators(state.seed, "step", step, place)
+            with explained(state.model, step):
+                losses.append(self._forward_backward(batch, counts[0]))
+            self.tree.add([parameter.grad for parameter in self.parameters])
+            self.buffers.collect()
+
+        total = self.tree.take()
+        self.workers.tree_sum(total, self.tree)
+        gradients = total.tensors()
+        gradient_prints = self._fingerprints(gradients)
+        loss, batch_print = self._of_all_slices(losses, slices.batches)
+        norm, problem = self._norm(gradients, loss, step)
+        rate = learning_rate(state.recipe, step, len(self.batches.split))
+        if problem is None:
+            self._update(gradients, norm, rate)
+            self.buffers.finish(self.workers)
+        self.tree.release(total)
+
+        parameter_prints = self._fingerprints(list(self.parameters))
+        state.step = step
+        fields = Step(
+            step=step,
+            epoch=slices.epoch,
+            examples=slices.examples,
+            tokens=counts[1],
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            batch=batch_print,
+            gradients=self._combined(gradient_prints),
+            parameters=self._combined(parameter_prints),
+            buffers=buffers_fingerprint(state, self.fingerprinter),
+        )
+        return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
+
+    def _forward_backward(self, batch: Batch, count: int) -> float:
+        """Gradients of this slice's share of the loss into `.grad`; the share itself."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        with precision(self.state.recipe.numerics.precision):
+            share = self.state.task.loss(self.state.model, batch) / count
+        share.backward()  # type: ignore[no-untyped-call]
+        return float(share.detach().double())
+
+    def _totals(self, per_slice: list[list[int]]) -> list[int]:
+        """Column sums over all slices of the batch."""
+        own = [sum(column) for column in zip(*per_slice, strict=True)]
+        total = [sum(column) for column in zip(*self.workers.gather(own), strict=True)]
+        return [max(total[0], 1), *total[1:]]
+
+    def _of_all_slices(self, losses: list[float], batches: list[Batch]) -> tuple[float, str]:
+        """The loss of the whole batch, exactly rounded, and the fingerprint of all its slices in order."""
+        own = [
+            value
+            for loss, batch in zip(losses, batches, strict=True)
+            for value in (bits(loss), self._batch_print(batch))
+        ]
+        everyone = [value for part in self.workers.gather(own) for value in part]
+        loss = (
+            fsum(map(from_bits, everyone[::2])) if all(isfinite(from_bits(b)) for b in everyone[::2]) else float("nan")
+        )
+        return loss, combine((f"slice {place}", value) for place, value in enumerate(everyone[1::2]))
+
+    def _batch_print(self, batch: Batch) -> int:
+        entries = [(stored_name(name, tensor), self.fingerprinter(tensor)) for name, tensor in sorted(batch.items())]
+        return int(combine(entries), 16)
+
+    def _norm(self, gradients: list[Tensor | None], loss: float, step: int) -> tuple[float, str | None]:
+        """The global norm, and what is wrong with loss or gradients."""
+        if not isfinite(loss):
+            return float("nan"), f"step {step}: the loss is not finite"
+        try:
+            return optimizers.global_norm(self.names, gradients, step), None
+        except NotFinite as error:
+            return float("nan"), str(error)
+
+    def _update(self, gradients: list[Tensor | None], norm: float, rate: float) -> None:
+        optimizers.clip(gradients, norm, self.state.recipe.optimizer.clip_norm)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizers.set_learning_rate(self.state.optimizer, rate)
+        self.state.optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _fingerprints(self, tensors: list[Tensor | None] | list[Tensor]) -> list[int | None]:
+        """One fingerprint per tensor; the work is divided over the workers, so every worker must hold the same bits."""
+        rank, world_size = self.workers.rank, self.workers.world_size
+        own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]
+        longest = -(-len(tensors) // world_size)
+        everyone = self.workers.gather(own + [0] * (longest - len(own)))
+        values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
+        return [None if t is None else value for t, value in zip(tensors, values, strict=True)]
+
+    def _combined(self, prints: list[int | None]) -> str:
+        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
+        return combine(zip(names, prints, strict=True))
+
+
+def splits_to_evaluate(state: State, *, final: bool) -> list[str]:
+    """Along the way the validation split (the test split where there is none); at the end all that are not trained on."""
+    held_out = [name for name in state.dataset.splits if name != "train"]
+    return held_out if final else held_out[:1]
+
+
+def initial_fingerprints(state: State, fingerprinter: Fingerprinter) -> dict[str, str]:
+    """What the parameters and buffers are before the next step."""
+    entries = [(stored_name(name, p), fingerprinter(p)) for name, p in state.named_parameters]
+    return {"parameters": combine(entries), "buffers": buffers_fingerprint(state, fingerprinter)}
+
+
+def buffers_fingerprint(state: State, fingerprinter: Fingerprinter) -> str:
+    """One fingerprint for all buffers, and for the parameters that are not trained."""
+    frozen = [(name, p) for name, p in state.model.named_parameters() if not p.requires_grad]
+    tensors = [*state.model.named_buffers(), *frozen]
+    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors)
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """The forward's precision; opened anew for each slice, so that no cast is kept from one to the next."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "bfloat16"):
+        yield
+
+
+def bits(value: float) -> int:
+    """A double's 64 bits.
+
+    >>> from_bits(bits(-0.1))
+    -0.1
+    """
+    return int.from_bytes(struct.pack("<d", value), "little")
+
+
+def from_bits(value: int) -> float:
+    """The double that has these 64 bits."""
+    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])

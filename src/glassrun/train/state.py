@@ -1,0 +1,98 @@
+"""Everything that a run's arithmetic works on: model, optimizer, task, data; made from a recipe alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from glassrun.config import ImportedModel, Numerics, Recipe
+from glassrun.data import registry as data_registry
+from glassrun.errors import ConfigError, ModelError
+from glassrun.models import registry as model_registry
+from glassrun.tasks import registry as task_registry
+from glassrun.tasks.base import Task
+from glassrun.train import optimizer as optimizers
+from glassrun.train.memory import own_parameters_and_buffers
+from glassrun.train.seeding import set_generators
+
+
+@dataclass
+class State:
+    """A run's data, task, model and optimizer, and the last step that was done to them."""
+
+    recipe: Recipe
+    seed: int
+    dataset: Any
+    task: Task
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @property
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+
+def set_numerics(numerics: Numerics) -> None:
+    """Set this process to a recipe's numerics; what is read when torch is imported was set by the launcher."""
+    torch.set_num_threads(numerics.threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling memory that is about to be written only takes time; the contract never reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("highest")
+    torch.set_flush_denormal(False)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def load_data(recipe: Recipe) -> Any:
+    """The recipe's data set."""
+    dataset = data_registry.load(recipe.data, seed_of(recipe))
+    if len(dataset.splits["train"]) == 0:
+        raise ConfigError("data: the training split is empty")
+    return dataset
+
+
+def prepare(recipe: Recipe, dataset: Any) -> State:
+    """Task, model and optimizer of a recipe, as they are before the first step."""
+    seed = seed_of(recipe)
+    task = task_registry.build(recipe.task, dataset)
+    set_generators(seed, "init")
+    model = model_registry.build(recipe.model, dataset.facts, seed)
+    own_parameters_and_buffers(model)
+    _check_batch_norm(model, recipe)
+    model.train()
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trained:
+        raise ModelError("the model has no parameter to train")
+    return State(recipe, seed, dataset, task, model, optimizers.build(recipe, trained))
+
+
+def seed_of(recipe: Recipe) -> int:
+    assert isinstance(recipe.seed, int), "seed: random is resolved before a run starts"
+    return recipe.seed
+
+
+def own_model(recipe: Recipe) -> bool:
+    """Whether the model is one of ours rather than an import."""
+    return not isinstance(recipe.model, ImportedModel)
+
+
+def _check_batch_norm(model: nn.Module, recipe: Recipe) -> None:
+    if recipe.batch.slice_size > 1:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(
+                f"batch: size {recipe.batch.size} in {recipe.batch.shards} shards gives one example a slice, and batch "
+                f"norm ({name}) normalises over a slice: it needs at least two. Take a larger size or fewer shards"
+            )
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Steps it takes to see every training example once."""
+    return math.ceil(examples / batch_size)
