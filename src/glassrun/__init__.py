@@ -1,0 +1,46 @@
+"""glassrun trains Transformers and CNNs in runs that repeat to the bit and open like glass.
+
+    >>> import glassrun
+    >>> run = glassrun.train("digits-cnn", {"train.steps": 200})    # doctest: +SKIP
+    >>> run.replay()                                                # doctest: +SKIP
+    >>> glassrun.load(run.path).model                               # doctest: +SKIP
+
+Names are imported when they are first used, so that `import glassrun` does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glassrun.config import Recipe
+    from glassrun.errors import GlassrunError
+    from glassrun.run import Replay, Run, load, resume, train
+    from glassrun.train.seeding import Seeded, seed
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GlassrunError": "glassrun.errors",
+    "Recipe": "glassrun.config",
+    "Replay": "glassrun.run",
+    "Run": "glassrun.run",
+    "Seeded": "glassrun.train.seeding",
+    "load": "glassrun.run",
+    "resume": "glassrun.run",
+    "seed": "glassrun.train.seeding",
+    "train": "glassrun.run",
+}
+
+__all__ = ["GlassrunError", "Recipe", "Replay", "Run", "Seeded", "__version__", "load", "resume", "seed", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'glassrun' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,6 @@ they stay out of `contract`, all others are in it.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import secrets
@@ -21,6 +20,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, nearest
 from glassrun.models.arguments import ARGUMENTS, Arguments
 
@@ -301,9 +301,9 @@ class Recipe(Section):
     numerics: Numerics = Numerics()
     record: Record = Record()
 
-    @field_validator("data", "model", "optimizer", "schedule", mode="wrap")
+    @field_validator("data", "model", "optimizer", "schedule", mode="plain")
     @classmethod
-    def _by_kind(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
+    def _by_kind(cls, value: Any, info: ValidationInfo) -> Any:
         """Choose the section's class by its `kind` (for data: `source`), so that each has its own fields."""
         if isinstance(value, BaseModel):
             return value
@@ -347,7 +347,7 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """A digest over the contract fields: equal for recipes that must give the same bits on the same data."""
-        return hashlib.blake2b(canonical_json(self.contract()).encode(), digest_size=16).hexdigest()
+        return digest_value(self.contract())
 
     def plain(self) -> dict[str, Any]:
         """All fields as plain values, as a recipe file holds them."""
@@ -374,15 +374,6 @@ def _plain(model: BaseModel, *, free: bool) -> dict[str, Any]:
             value = _plain(value, free=free)
         result[field.alias or name] = list(value) if isinstance(value, tuple) else value
     return result | (model.__pydantic_extra__ or {})
-
-
-def canonical_json(value: Any) -> str:
-    """The one text of a plain value: sorted keys, no white space, shortest round-trip floats.
-
-    >>> canonical_json({"b": 1e-3, "a": [True, None]})
-    '{"a":[true,null],"b":0.001}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -121,8 +121,3 @@ def combine(entries: Iterable[tuple[str, int | None]]) -> str:
     for name, value in entries:
         digest.update(f"{name}={'absent' if value is None else f'{value:016x}'}\n".encode())
     return digest.hexdigest()
-
-
-def digest_bytes(data: bytes) -> str:
-    """The digest of bytes: BLAKE2b of 128 bits, in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

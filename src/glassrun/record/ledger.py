@@ -16,9 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from glassrun.config import canonical_json
+from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import RunFolderError
-from glassrun.record.fingerprint import digest_bytes
 
 # In the order in which a step makes them: the first that differs tells the phase.
 PHASES = {
@@ -128,12 +127,14 @@ def read(path: Path, identity: str) -> list[Line]:
         line = _decode(without_checksum(raw, where), where)
         if line.step.step != number:
             raise RunFolderError(
-                f"{where}: expected step {number}, found step {line.step.step}: lines are missing, repeated or out of order"
+                f"{where}: expected step {number}, found step {line.step.step}: "
+                "lines are missing, repeated or out of order"
             )
         chain = link(chain, line.step)
         if line.chain != chain:
             raise RunFolderError(
-                f"{where}: the chain breaks here: this line does not follow from the one before it, or belongs to another run"
+                f"{where}: the chain breaks here: this line does not follow from the one before it, "
+                "or belongs to another run"
             )
         lines.append(line)
     return lines

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import fsum, isfinite
+from math import isfinite
 
 import torch
 
+from glassrun.generators import set_generators
 from glassrun.record.ledger import with_checksum
 from glassrun.train.buffers import same_bits
 from glassrun.train.failures import explained
 from glassrun.train.loading import evaluation_slices
 from glassrun.train.memory import owned
-from glassrun.train.seeding import set_generators
 from glassrun.train.shards import own_slices
-from glassrun.train.state import State
-from glassrun.train.workers import Workers
+from glassrun.train.state import State, precision
+from glassrun.train.workers import Workers, bits, exact_sum, from_bits
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Evaluation:
         return with_checksum(values)
 
 
-def evaluate(state: State, split: str, workers: Workers) -> Evaluation:
-    """The metrics of a split: sums over slices, exactly rounded, so that their order cannot matter."""
+def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
+    """The metrics of a split: sums over slices, exactly rounded, so that their order cannot matter.
+
+    Returns them on rank 0, which has the first slice; on the others, which may have none, None.
+    """
     batch, examples = state.recipe.batch, state.dataset.splits[split]
     places = own_slices(batch.shards, workers.rank, workers.world_size)
     size = batch.evaluation_size or batch.size
@@ -48,7 +51,7 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation:
     with torch.no_grad():
         for place, tensors in evaluation_slices(examples, state.task, size=size, shards=batch.shards, places=places):
             set_generators(state.seed, "evaluation", state.step, split, place)
-            with explained(state.model, state.step), _precision(state):
+            with explained(state.model, state.step), precision(state.recipe.numerics.precision):
                 sums = state.task.evaluate(state.model, tensors)
             names = list(sums)
             rows.append([float(value) for value in sums.values()])
@@ -58,25 +61,21 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation:
     for module, training in modes:
         module.training = training
     totals = _totals(names, rows, workers)
+    if workers.rank:
+        return None
     return Evaluation(state.step, split, len(examples), state.task.metrics(totals))
 
 
-def _precision(state: State) -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=state.recipe.numerics.precision == "bfloat16")
-
-
 def _totals(names: list[str], rows: list[list[float]], workers: Workers) -> dict[str, float]:
-    """The sum of each column over all slices of all workers. A worker may have no slice: then it learns the names."""
-    if workers.world_size > 1:
-        import torch.distributed as dist
-
-        everyone: list[tuple[list[str], list[list[float]]]] = [([], [])] * workers.world_size
-        dist.all_gather_object(everyone, (names, rows))
-        names = next((part[0] for part in everyone if part[0]), names)
-        rows = [row for part in everyone for row in part[1]]
-    columns = zip(*rows, strict=True)
-    return {name: _sum(column) for name, column in zip(names, columns, strict=True)}
-
-
-def _sum(values: tuple[float, ...]) -> float:
-    return fsum(values) if all(map(isfinite, values)) else float("nan")
+    """The sum of each column over all slices of all workers; a worker may have fewer slices than others, or none."""
+    forms = workers.gather([len(rows), len(names)])
+    longest, width = max(form[0] for form in forms), max(form[1] for form in forms)
+    own = [bits(value) for row in rows for value in row]
+    everyone = workers.gather(own + [0] * (longest * width - len(own)))
+    values = [
+        [from_bits(value) for value in part[: count * width]] for (count, _), part in zip(forms, everyone, strict=True)
+    ]
+    return {
+        name: exact_sum([value for part in values for value in part[column::width]])
+        for column, name in enumerate(names)
+    }

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from math import fsum, isfinite
+from math import isfinite
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from glassrun.errors import NotFinite
+from glassrun.generators import set_generators
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
 from glassrun.tasks.base import Batch
@@ -24,10 +22,9 @@ from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
 from glassrun.train.memory import Layout
 from glassrun.train.schedule import learning_rate
-from glassrun.train.seeding import set_generators
 from glassrun.train.shards import TreeSum, own_slices
-from glassrun.train.state import State
-from glassrun.train.workers import Workers
+from glassrun.train.state import State, precision
+from glassrun.train.workers import Workers, bits, exact_sum, from_bits
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,12 @@ class Trainer:
             places=self.places,
         )
 
+    @property
+    def ledger_names(self) -> list[str]:
+        """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
+        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
+        return [f"{what} {name}" for what in ("parameter", "gradient") for name in names]
+
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
         recipe, train = self.state.recipe, self.state.recipe.train
@@ -80,7 +83,9 @@ class Trainer:
                 raise NotFinite(outcome.problem)
             if step % train.eval_every == 0 or step == train.steps:
                 for split in splits_to_evaluate(self.state, final=step == train.steps):
-                    journal.evaluation(evaluate(self.state, split, self.workers))
+                    evaluation = evaluate(self.state, split, self.workers)
+                    if evaluation is not None:
+                        journal.evaluation(evaluation)
             if step % train.checkpoint_every == 0 or step == train.steps:
                 journal.checkpoint(self.state)
 
@@ -151,9 +156,7 @@ class Trainer:
             for value in (bits(loss), self._batch_print(batch))
         ]
         everyone = [value for part in self.workers.gather(own) for value in part]
-        loss = (
-            fsum(map(from_bits, everyone[::2])) if all(isfinite(from_bits(b)) for b in everyone[::2]) else float("nan")
-        )
+        loss = exact_sum([from_bits(value) for value in everyone[::2]])
         return loss, combine((f"slice {place}", value) for place, value in enumerate(everyone[1::2]))
 
     def _batch_print(self, batch: Batch) -> int:
@@ -193,7 +196,7 @@ class Trainer:
 
 
 def splits_to_evaluate(state: State, *, final: bool) -> list[str]:
-    """Along the way the validation split (the test split where there is none); at the end all that are not trained on."""
+    """The validation split (else the test split) along the way; at the end all that are not trained on."""
     held_out = [name for name in state.dataset.splits if name != "train"]
     return held_out if final else held_out[:1]
 
@@ -209,24 +212,3 @@ def buffers_fingerprint(state: State, fingerprinter: Fingerprinter) -> str:
     frozen = [(name, p) for name, p in state.model.named_parameters() if not p.requires_grad]
     tensors = [*state.model.named_buffers(), *frozen]
     return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors)
-
-
-@contextmanager
-def precision(name: str) -> Iterator[None]:
-    """The forward's precision; opened anew for each slice, so that no cast is kept from one to the next."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "bfloat16"):
-        yield
-
-
-def bits(value: float) -> int:
-    """A double's 64 bits.
-
-    >>> from_bits(bits(-0.1))
-    -0.1
-    """
-    return int.from_bytes(struct.pack("<d", value), "little")
-
-
-def from_bits(value: int) -> float:
-    """The double that has these 64 bits."""
-    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])

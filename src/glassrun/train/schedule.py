@@ -10,14 +10,14 @@ from glassrun.config import Recipe
 def warmup_cosine(
     step: int, *, peak_lr: float, steps: int, warmup_steps: int, initial_lr: float = 0.0, final_lr: float = 0.0
 ) -> float:
-    """Linear warmup (Goyal et al. 2017, section 2.2), then cosine decay (Loshchilov & Hutter 2017, equation 5, one cycle).
+    """Linear warmup (Goyal et al. 2017, section 2.2), then cosine decay (Loshchilov & Hutter 2017, equation 5).
 
     With s the step, w the warmup steps and n all steps:
 
         s ≤ w:  initial + (peak − initial) · s / w
         s > w:  final + (peak − final) · (1 + cos(π · (s − w) / (n − w))) / 2
 
-    So the rate at step w is the peak and the rate at step n is the final one. We differ from the paper in that the first
+    So the rate at step w is the peak and at step n the final one. We take one cycle, and differ in that the first
     step already moves: its rate is one warmup step above the initial one.
 
     >>> [round(warmup_cosine(s, peak_lr=1.0, steps=6, warmup_steps=2), 3) for s in range(1, 7)]

@@ -1,4 +1,4 @@
-"""Set the default generators from a key: for a run's own slices, and for a stranger's script."""
+"""What can be done for a stranger's script, from inside, so that it repeats."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
-from glassrun.keys import derive
-
-
-def set_generators(seed: int, *purpose: str | int) -> None:
-    """Set torch's, NumPy's and Python's default generators from the key of (seed, purpose).
-
-    So a module that draws from any of them, as dropout does, draws the same numbers wherever and whenever it runs.
-    `torch.default_generator.manual_seed` takes 1 µs where `torch.manual_seed`, which also visits devices, takes 138.
-    """
-    key = derive(seed, *purpose)
-    torch.default_generator.manual_seed(key)
-    np.random.seed(key % 2**32)  # noqa: NPY002 - the point is to set the generator that others use
-    random.seed(key)
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,8 @@ def _say_what_is_too_late(missed: list[str]) -> None:
         missed.append("PYTHONHASHSEED: read when Python starts; start with PYTHONHASHSEED=0 if your code iterates sets")
     if os.environ.get("MKL_CBWR") is None:
         missed.append(
-            "MKL_CBWR: read when torch is imported; start with MKL_CBWR=AUTO, or products change bits with memory alignment"
+            "MKL_CBWR: read when torch is imported; start with MKL_CBWR=AUTO, "
+            "or products change bits with memory alignment"
         )
     if torch.get_num_threads() > 1:
         missed.append(

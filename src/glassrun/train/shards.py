@@ -84,7 +84,8 @@ class TreeSum:
     def take(self) -> Partial:
         """The sum over all slices added, a power of two of them; give it back with `release`."""
         *lower, total = self._levels
-        assert total is not None and not any(lower), "the number of slices is a power of two"
+        assert not any(lower), "the number of slices is a power of two"
+        assert total is not None, "take follows add"
         self._levels = []
         return total
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from glassrun.config import ImportedModel, Numerics, Recipe
+from glassrun.config import Numerics, Recipe
 from glassrun.data import registry as data_registry
 from glassrun.errors import ConfigError, ModelError
+from glassrun.generators import set_generators
 from glassrun.models import registry as model_registry
 from glassrun.tasks import registry as task_registry
 from glassrun.tasks.base import Task
 from glassrun.train import optimizer as optimizers
 from glassrun.train.memory import own_parameters_and_buffers
-from glassrun.train.seeding import set_generators
 
 
 @dataclass
@@ -77,11 +78,6 @@ def seed_of(recipe: Recipe) -> int:
     return recipe.seed
 
 
-def own_model(recipe: Recipe) -> bool:
-    """Whether the model is one of ours rather than an import."""
-    return not isinstance(recipe.model, ImportedModel)
-
-
 def _check_batch_norm(model: nn.Module, recipe: Recipe) -> None:
     if recipe.batch.slice_size > 1:
         return
@@ -93,6 +89,8 @@ def _check_batch_norm(model: nn.Module, recipe: Recipe) -> None:
             )
 
 
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Steps it takes to see every training example once."""
-    return math.ceil(examples / batch_size)
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """The forward's precision; opened anew for each slice, so that no cast is kept from one to the next."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "bfloat16"):
+        yield

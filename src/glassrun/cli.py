@@ -1,0 +1,233 @@
+"""The command line: command name to function. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glassrun.errors import BadInput, ConfigError, GlassrunError
+
+app = typer.Typer(
+    name="glassrun",
+    help="Train Transformers and CNNs in runs that repeat to the bit and open like glass.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes, a power of two: no bit depends on it.", show_default="as many as fit"),
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data-path", metavar="PATH", help="Where the run's data lies now, if it was moved.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command(epilog="Example: glassrun train digits-cnn --set train.steps=200 --workers 2")
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.", show_default="runs/NAME-DATE-TIME")
+    ] = None,
+    workers: WorkersOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
+    ] = None,
+) -> None:
+    """Train a recipe; leaves a run folder."""
+    from glassrun import config, run
+    from glassrun.display import Display
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    with Display() as display:
+        finished = run.train(checked, out=out, workers=workers, hear=display)
+    _finish(finished)
+
+
+@app.command(epilog="Example: glassrun resume runs/digits-cnn-20261123-101500")
+def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOption = None) -> None:
+    """Go on with a run that was killed; it ends with the bits of the run that never was."""
+    from glassrun import run as runs
+    from glassrun.display import Display
+
+    if runs.load(run).status == "complete":
+        typer.echo(f"{run}: this run is complete; there is nothing to go on with")
+        return
+    with Display() as display:
+        finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
+    _finish(finished)
+
+
+@app.command(epilog="Example: glassrun replay runs/digits-cnn-20261123-101500 --from 100 --to 200")
+def replay(
+    run: RunArgument,
+    workers: WorkersOption = None,
+    first: Annotated[int | None, typer.Option("--from", metavar="A", help="First step to compare.")] = None,
+    last: Annotated[int | None, typer.Option("--to", metavar="B", help="Last step to compare.")] = None,
+    data_path: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run it again in fresh processes and compare every step: exit code 0 if identical, 1 if not."""
+    from glassrun import run as runs
+    from glassrun.display import Display
+
+    loaded = runs.load(run)
+    with Display(quiet=as_json) as display:
+        found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
+    if as_json:
+        _print_json(
+            {
+                "identical": bool(found),
+                "first": found.first,
+                "last": found.last,
+                "steps_identical": found.identical,
+                "evaluations_identical": found.evaluations,
+                "difference": found.difference,
+                "notes": list(found.notes),
+                "chain": found.chain,
+            }
+        )
+    elif found:
+        steps = f"{found.identical} step{'s' if found.identical != 1 else ''}"
+        typer.echo(
+            f"identical: {steps} ({found.first} to {found.last}) and {found.evaluations} evaluations gave the recorded "
+            f"bits; chain {found.chain}"
+        )
+    else:
+        typer.echo(f"different: {found.difference}")
+    if not found:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example: glassrun predict RUN --text 'le 3 mars 2026'   or --image digit.png   or --prompt 'The ' --tokens 200"
+)
+def predict(
+    run: RunArgument,
+    text: Annotated[str | None, typer.Option(help="Translate this text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Classify this image file.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Go on from this text.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="With --prompt: how many tokens to write.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="With --prompt: 0 takes the likeliest token, 1 samples as trained.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="With --prompt: of the sampling.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Use a run's model: classify an image, translate a text, or go on from a prompt."""
+    from glassrun import predict as predictions
+    from glassrun import run as runs
+
+    given = [name for name, value in (("--text", text), ("--image", image), ("--prompt", prompt)) if value is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"predict: expected exactly one of --text, --image and --prompt, found {', '.join(given) or 'none'}"
+        )
+    loaded = runs.load(run)
+    if image is not None:
+        result = predictions.classify(loaded, image)
+    elif text is not None:
+        result = predictions.translate(loaded, text)
+    else:
+        result = predictions.go_on(loaded, prompt or "", tokens=tokens, temperature=temperature, seed=seed)
+    if as_json:
+        _print_json(result.values)
+    else:
+        typer.echo(result.text)
+
+
+@app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
+def report(run: RunArgument) -> None:
+    """Write the run's report.html, one file that opens with no network."""
+    from glassrun import run as runs
+
+    typer.echo(f"report: {_shown(runs.load(run).report())}")
+
+
+@app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """What a run is and how far it got."""
+    from glassrun.show import as_text, summary
+
+    values = summary(run)
+    if as_json:
+        _print_json(values)
+    else:
+        typer.echo(as_text(values))
+
+
+@app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe's YAML.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the shipped recipes, or print one to start your own from."""
+    from glassrun import config
+    from glassrun.errors import nearest
+
+    shipped = config.shipped_recipes()
+    if name is not None and name not in shipped:
+        raise ConfigError(f"recipe {name!r} is not known; {nearest(name, shipped)}")
+    if as_json:
+        chosen = {key: config.parse_yaml(text, key) for key, text in shipped.items() if name in (None, key)}
+        _print_json(chosen)
+    elif name is not None:
+        typer.echo(shipped[name], nl=False)
+    else:
+        width = max(map(len, shipped))
+        for key, text in shipped.items():
+            typer.echo(f"{key:<{width}}  {text.splitlines()[0].removeprefix('# ')}")
+
+
+def main() -> None:
+    """Run a command; bad input is one message and exit code 2, never a traceback."""
+    try:
+        app()
+    except GlassrunError as error:
+        kind = "error" if isinstance(error, BadInput) else "stopped"
+        typer.echo("\n".join(f"{kind}: {line}" for line in str(error).splitlines()), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped by you; a run that was training goes on with `glassrun resume RUN`", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _finish(run: Any) -> None:
+    """After training: the report, and what came out."""
+    from glassrun.errors import MissingDependency
+    from glassrun.show import as_text, summary
+
+    typer.echo(as_text(summary(run.path)))
+    try:
+        typer.echo(f"report      {_shown(run.report())}")
+    except MissingDependency as error:
+        typer.echo(f"report      not written: {error}")
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be pasted from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _print_json(values: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(values, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The code of a run: every source file, ours and the user's, that it imported from outside installed packages."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glassrun.digest import digest_bytes, digest_value
+
+FILE_LIMIT = 2**20  # bytes: a source file is smaller; what is larger is data in disguise
+TOTAL_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Code:
+    """Source files by their path as modules (`package/module.py`), and what was left out for its size."""
+
+    files: dict[str, bytes]
+    left_out: tuple[str, ...]
+    roots: tuple[Path, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {name: digest_bytes(data) for name, data in self.files.items()}
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says about the code."""
+        return {
+            "digest": digest_value(self.digests),
+            "files": self.digests,
+            "left_out": list(self.left_out),
+            "git": [found for root in self.roots if (found := git(root))],
+        }
+
+    def archive(self) -> bytes:
+        """A zip of the files, the same bytes for the same files."""
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in self.files.items():
+                entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, data)
+        return stream.getvalue()
+
+
+def collect() -> Code:
+    """The sources of all modules that are imported now."""
+    files: dict[str, bytes] = {}
+    left_out: list[str] = []
+    roots: set[Path] = set()
+    total = 0
+    for name, module in sorted(sys.modules.items()):
+        path = _source(name, module)
+        if path is None:
+            continue
+        stored = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
+        data = path.read_bytes()
+        if len(data) > FILE_LIMIT or total + len(data) > TOTAL_LIMIT:
+            left_out.append(stored)
+            continue
+        files[stored] = data
+        total += len(data)
+        roots.add(path.parents[stored.count("/")])
+    return Code(files, tuple(left_out), tuple(sorted(roots)))
+
+
+def differences(recorded: dict[str, Any], here: Code) -> list[str]:
+    """One line for each source file that is not the same; files that only one side imported do not count."""
+    found = here.digests
+    return [
+        f"code: {name} was changed since"
+        for name, digest in sorted(recorded.get("files", {}).items())
+        if name in found and found[name] != digest
+    ]
+
+
+def git(folder: Path) -> dict[str, Any] | None:
+    """The commit that a folder is at, and whether its files differ from it; None outside a repository."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _source(name: str, module: Any) -> Path | None:
+    """The source file of a module of ours or of the user's."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.endswith(".py") or name in ("__main__", "__mp_main__"):
+        return None
+    path = Path(file).absolute()
+    ours = name == "glassrun" or name.startswith("glassrun.")
+    if not ours and any(path.is_relative_to(folder) for folder in _installed()):
+        return None
+    return path if path.is_file() else None
+
+
+def _installed() -> list[Path]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {Path(paths[name]).absolute() for name in names} | {Path(sysconfig.__file__).parent.absolute()}
+    packages = [Path(p).absolute() for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    return sorted(folders | set(packages))

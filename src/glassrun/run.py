@@ -1,0 +1,246 @@
+"""Runs from Python: train, resume, replay, and a `Run` to look into. The commands call these same functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassrun import config
+from glassrun.config import Recipe
+from glassrun.errors import ConfigError, RunFolderError, RunStopped, WorkerLost
+from glassrun.record.ledger import Line
+from glassrun.record.run_folder import COMPLETE, RunFolder, what_occupies
+from glassrun.train.launch import Event, choose_workers, ignored_variables, launch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Hear = Callable[[Event], None]
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    hear: Hear | None = None,
+) -> Run:
+    """Train a recipe in fresh worker processes.
+
+    Arguments:
+        recipe: a shipped recipe's name, a YAML or JSON file, or a mapping of sections.
+        overrides: dotted key to value, for example {"train.steps": 200}.
+        out: the run's folder; by default `runs/NAME-DATE-TIME`.
+        workers: processes, a power of two; by default as many as fit the cores and the shards. It moves no bit.
+        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note).
+
+    Returns:
+        The finished run.
+
+    Raises:
+        GlassrunError: bad input, a run that stopped, or a worker that was lost.
+    """
+    checked = recipe if isinstance(recipe, Recipe) else config.load(recipe, overrides)
+    if isinstance(recipe, Recipe) and overrides:
+        raise ConfigError("overrides go with a recipe's name, file or mapping; a Recipe is already checked")
+    resolved = config.resolve_seed(checked)
+    count = choose_workers(workers, resolved.batch.shards)
+    if out is not None and (occupied := what_occupies(Path(out).absolute())):
+        raise RunFolderError(occupied)
+    job = {"new": True, "out": str(Path(out).absolute()) if out is not None else None, "import_path": import_path()}
+    return _run(job, resolved, count, hear)
+
+
+def resume(
+    path: str | Path, *, workers: int | None = None, data_path: str | None = None, hear: Hear | None = None
+) -> Run:
+    """Go on with a run that was killed, from its newest checkpoint; steps that are repeated are checked.
+
+    Arguments:
+        path: the run's folder.
+        workers: may differ from before; it moves no bit.
+        data_path: where the data lies now, if it was moved.
+        hear: as for `train`.
+
+    Raises:
+        RunFolderError: the folder is damaged, or another process writes it.
+        Diverged: a repeated step did not give the recorded bits.
+    """
+    folder = RunFolder.open(path)
+    if folder.header["status"] == COMPLETE:
+        folder.lines()
+        return Run(folder.path)
+    recipe = with_data_path(folder.recipe, data_path)
+    job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
+    return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
+
+
+def load(path: str | Path) -> Run:
+    """An existing run, to look into.
+
+    Raises:
+        RunFolderError: there is none, or it was changed.
+    """
+    RunFolder.open(path)
+    return Run(path)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay found: `identical` steps from `first` to `last`, or the first `difference`."""
+
+    first: int
+    last: int
+    identical: int
+    evaluations: int
+    difference: str | None
+    notes: tuple[str, ...]
+    chain: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.difference is None
+
+
+class Run:
+    """A run's folder, read when asked."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder as it is now, `run.json` and `config.yaml` checked."""
+        return RunFolder.open(self.path)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.folder.recipe
+
+    @property
+    def status(self) -> str:
+        """preparing, running, interrupted, stopped or complete."""
+        return self.folder.status
+
+    @property
+    def ledger(self) -> list[Line]:
+        """One line per step, each checked."""
+        return self.folder.lines()
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One mapping per evaluation: step, split, examples and the metrics."""
+        return self.folder.metrics()
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The run's data set, loaded again and seen to be the recorded one."""
+        from glassrun.train.state import load_data
+        from glassrun.train.writer import check_data
+
+        folder = self.folder
+        dataset = load_data(folder.recipe)
+        check_data(folder, dataset.manifest)
+        return dataset
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model as the newest checkpoint holds it, in evaluation mode."""
+        from glassrun.train.restore import model_of
+
+        return model_of(self.folder)
+
+    def replay(
+        self,
+        *,
+        workers: int | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        data_path: str | None = None,
+        hear: Hear | None = None,
+    ) -> Replay:
+        """Run it again in fresh processes and compare every step with the ledger as it comes.
+
+        Arguments:
+            workers: may differ from the run's; it moves no bit.
+            first: the first step to compare; the replay starts from the checkpoint before it.
+            last: the last step to compare.
+            data_path: where the data lies now, if it was moved.
+            hear: as for `train`.
+
+        Raises:
+            BadInput: the folder is damaged, the data are others, or the segment is not inside the run.
+        """
+        from glassrun.errors import Diverged
+        from glassrun.replay.segment import segment
+
+        folder = self.folder
+        first, last = segment(folder, first, last)
+        recipe = with_data_path(folder.recipe, data_path)
+        notes = []
+
+        def listen(event: Event) -> None:
+            if event["event"] == "note":
+                notes.append(event["text"])
+            if hear:
+                hear(event)
+
+        job = {
+            "do": "replay",
+            "path": str(folder.path),
+            "config": recipe.plain(),
+            "first": first,
+            "last": last,
+            "import_path": [*folder.header["import_path"], *import_path()],
+        }
+        try:
+            found = launch(job, recipe.numerics, choose_workers(workers, recipe.batch.shards), listen)
+        except Diverged as error:
+            return Replay(first, last, 0, 0, str(error), tuple(notes))
+        return Replay(first, last, found["identical"], found["evaluations"], None, tuple(notes), found["chain"])
+
+    def report(self) -> Path:
+        """Write `report.html`; returns its path."""
+        from glassrun.look.report import write
+
+        return write(self)
+
+
+def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
+    """Launch a training job; what stops it is told with the command that goes on."""
+    where: list[str] = []
+
+    def listen(event: Event) -> None:
+        if event["event"] == "folder":
+            where.append(event["path"])
+        if hear:
+            hear(event)
+
+    for text in ignored_variables(recipe.numerics):
+        listen({"event": "note", "text": text})
+    try:
+        done = launch(job | {"do": "train", "config": recipe.plain()}, recipe.numerics, workers, listen)
+    except RunStopped as error:
+        if isinstance(error, WorkerLost) and where:
+            raise WorkerLost(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
+        raise
+    return Run(done["path"])
+
+
+def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:
+    """The same recipe with its data elsewhere."""
+    if data_path is None:
+        return recipe
+    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | {"path": data_path}}, "--data-path")
+
+
+def import_path() -> list[str]:
+    """Folders from which the workers may import the user's own modules: this one's path, and the working folder."""
+    return [str(Path(entry).absolute()) for entry in [*sys.path, str(Path.cwd())] if not entry.endswith(".zip")]

@@ -1,0 +1,81 @@
+"""What `glassrun show` tells of a run."""
+
+from __future__ import annotations
+
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from glassrun.record.run_folder import RunFolder
+
+
+def summary(path: str | Path) -> dict[str, Any]:
+    """A run as plain values, everything in its ledger and metrics checked.
+
+    Raises:
+        RunFolderError: there is no run, or it was changed.
+    """
+    folder = RunFolder.open(path)
+    lines, metrics = folder.lines(), folder.metrics()
+    last = lines[-1] if lines else None
+    loss = last.step.loss if last else None
+    return {
+        "path": str(folder.path),
+        "name": folder.recipe.name,
+        "status": folder.status,
+        "reason": folder.header.get("reason"),
+        "steps": len(lines),
+        "steps_planned": folder.recipe.train.steps,
+        "seed": folder.recipe.seed,
+        "loss": loss if loss is not None and isfinite(loss) else None,
+        "metrics": _newest(metrics),
+        "params_fingerprint": last.step.parameters if last else None,
+        "chain": last.chain if last else None,
+        "config_digest": folder.header["config_digest"],
+        "data_digest": folder.header.get("data_digest"),
+        "seconds": round(sum(line.seconds for line in lines), 3),
+        "sessions": folder.header.get("sessions", []),
+        "code": folder.header.get("code", {}).get("digest"),
+        "checkpoints": [p.name for p in sorted((folder.path / "checkpoints").glob("step-*"))],
+    }
+
+
+def as_text(values: dict[str, Any]) -> str:
+    """The same for people."""
+    workers = [str(session["workers"]) for session in values["sessions"]]
+    rows = [
+        ("run", values["path"]),
+        ("status", values["status"] + (f": {values['reason']}" if values["reason"] else "")),
+        (
+            "steps",
+            f"{values['steps']} of {values['steps_planned']}, {values['seconds']:.1f} s of training"
+            + (f", workers {' then '.join(workers)}" if workers else ""),
+        ),
+        ("loss", "none yet" if values["loss"] is None else f"{values['loss']:.4f}"),
+        *((split, _metrics_text(found)) for split, found in values["metrics"].items()),
+        ("parameters", values["params_fingerprint"] or "none yet"),
+        ("chain", values["chain"] or "none yet"),
+    ]
+    return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _newest(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The last evaluation of each split, without the hexadecimal copies."""
+    return {
+        line["split"]: {k: v for k, v in line.items() if k != "split" and not k.endswith("_hex")} for line in metrics
+    }
+
+
+def _metrics_text(found: dict[str, Any]) -> str:
+    """Every number with its name; shares as percentages, cut, not rounded up."""
+    parts = []
+    for name, value in found.items():
+        if name in ("step", "examples") or value is None:
+            continue
+        share = name in ("accuracy", "exact_match", "token_accuracy")
+        parts.append(
+            f"{name.replace('_', ' ')} {int(value * 1e4) / 100:.2f} %"
+            if share
+            else f"{name.replace('_', ' ')} {value:.4f}"
+        )
+    return f"{', '.join(parts)} ({found['examples']} examples, step {found['step']})"

@@ -1,0 +1,217 @@
+"""Start a run's worker processes, hear what they do, and leave none behind.
+
+The workers are always fresh processes, because what decides bits (threads, instruction sets, MKL's mode) is read when
+torch is imported. The launcher itself never imports torch. Each worker holds the reading end of a pipe from the
+launcher: when that closes, because the launcher ended in whatever way, the worker ends too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glassrun import errors
+from glassrun.config import Numerics
+from glassrun.errors import ConfigError, GlassrunError, WorkerLost
+
+Event = dict[str, Any]
+Hear = Callable[[Event], None]
+
+_GRACE = 2.0  # seconds that the other workers have to say why they fail too, before they are killed
+
+
+def choose_workers(wanted: int | None, shards: int) -> int:
+    """The number of workers: what is wanted, or the largest power of two that fits the cores and the shards.
+
+    Raises:
+        ConfigError: it is no power of two, or more than the shards.
+    """
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return 1 << (min(cores, shards).bit_length() - 1)
+    if wanted < 1 or wanted & (wanted - 1):
+        raise ConfigError(f"--workers {wanted}: the number of workers must be a power of two (1, 2, 4, 8, …)")
+    if wanted > shards:
+        raise ConfigError(
+            f"--workers {wanted}: more than the {shards} logical shards of a batch, and a worker owns at least one. "
+            f"Take at most {shards}, or another recipe with more shards (batch.shards is part of what a run is)"
+        )
+    return wanted
+
+
+def environment(numerics: Numerics) -> dict[str, str]:
+    """A worker's environment: this one's, with the variables that decide bits set from the recipe's numerics."""
+    variables = dict(os.environ)
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_DYNAMIC", "OMP_DYNAMIC"):
+        variables.pop(name, None)
+    threads = str(numerics.threads)
+    variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}
+    if numerics.isa == "avx2":
+        variables |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+    if sys.platform == "linux":
+        variables["GLOO_SOCKET_IFNAME"] = "lo"  # the workers of one machine need no network
+    return variables
+
+
+def ignored_variables(numerics: Numerics) -> list[str]:
+    """What the user's environment sets and a run does not follow, so that it can be said."""
+    given, used = os.environ, environment(numerics)
+    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+    return [
+        f"{name}={given[name]} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
+        for name in names
+        if name in given and used.get(name) != given[name]
+    ]
+
+
+@dataclass
+class _Worker:
+    """A worker process, the pipe its events come through, and how it ended."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    events: int
+    unread: bytes = b""
+    failure: Event | None = None
+    done: Event | None = None
+    closed: bool = False
+
+
+@dataclass
+class _Crew:
+    """All workers of a run."""
+
+    workers: list[_Worker] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """End every process that is still there."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+        for worker in self.workers:
+            worker.process.wait()
+            if worker.process.stdin:
+                worker.process.stdin.close()
+            os.close(worker.events)
+
+
+def launch(job: dict[str, Any], numerics: Numerics, workers: int, hear: Hear) -> Event:
+    """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
+
+    Raises:
+        GlassrunError: what a worker raised.
+        WorkerLost: a worker was killed, or failed in a way that is our mistake.
+    """
+    crew = _Crew()
+    with tempfile.TemporaryDirectory(prefix="glassrun-") as meeting:
+        try:
+            for rank in range(workers):
+                place = {"rank": rank, "world_size": workers, "store": str(Path(meeting) / "store")}
+                crew.workers.append(_start(job | place, numerics, rank))
+            _listen(crew, hear)
+        finally:
+            crew.stop()
+    failed = [worker for worker in crew.workers if worker.done is None]
+    if failed:
+        raise _reason(failed)
+    result = crew.workers[0].done
+    assert result is not None, "every worker is done"
+    return result
+
+
+def _start(job: dict[str, Any], numerics: Numerics, rank: int) -> _Worker:
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            # -P: the working folder is no place to import from, except for the user's own model, at the end of the path
+            [sys.executable, "-P", "-m", "glassrun.train.worker", str(writing)],
+            stdin=subprocess.PIPE,
+            stdout=2 if rank == 0 else subprocess.DEVNULL,
+            stderr=None if rank == 0 else subprocess.DEVNULL,
+            env=environment(numerics),
+            pass_fds=(writing,),
+            start_new_session=True,  # Ctrl-C reaches the launcher alone, which then ends the workers
+        )
+    finally:
+        os.close(writing)
+    worker = _Worker(rank, process, reading)
+    assert process.stdin is not None, "a pipe"
+    try:
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        worker.failure = {"kind": "lost", "message": "it ended before it got its work"}
+    return worker
+
+
+def _listen(crew: _Crew, hear: Hear) -> None:
+    """Take in events until all workers are done, or until one failed and the others had their time to say why."""
+    deadline: float | None = None
+    with selectors.DefaultSelector() as selector:
+        for worker in crew.workers:
+            selector.register(worker.events, selectors.EVENT_READ, worker)
+        while selector.get_map() and (deadline is None or time.monotonic() < deadline):
+            for key, _ in selector.select(timeout=0.2):
+                worker = key.data
+                _take(worker, hear)
+                if worker.closed:
+                    selector.unregister(worker.events)
+            if deadline is None and any(w.failure or (w.closed and w.done is None) for w in crew.workers):
+                deadline = time.monotonic() + _GRACE
+
+
+def _take(worker: _Worker, hear: Hear) -> None:
+    data = os.read(worker.events, 65536)
+    if not data:
+        worker.closed = True
+        return
+    *lines, worker.unread = (worker.unread + data).split(b"\n")
+    for line in lines:
+        event = json.loads(line)
+        if event["event"] == "failure":
+            worker.failure = event
+        elif event["event"] == "done":
+            worker.done = event
+        elif worker.rank == 0:
+            hear(event)
+
+
+def _reason(failed: list[_Worker]) -> GlassrunError:
+    """The error that explains best why workers failed: the user's, else a kill, else our own mistake."""
+    told = [w.failure for w in failed if w.failure]
+    for failure in told:
+        if failure["kind"] in _ERRORS:
+            return _rebuilt(failure)
+    # A worker that the crew itself killed has SIGKILL too: the first that closed its pipe before that is the one.
+    for worker in failed:
+        code = worker.process.returncode
+        if worker.failure is None and worker.closed and code < 0:
+            name = signal.Signals(-code).name
+            hint = ", which the system does when memory is short" if name == "SIGKILL" else ""
+            return WorkerLost(f"worker {worker.rank} was killed by {name}{hint}")
+        if worker.failure is None and worker.closed:
+            return WorkerLost(f"worker {worker.rank} ended with exit code {code} before its work was done")
+    if told:
+        return WorkerLost(f"worker {failed[0].rank} failed: {told[0]['message']}")
+    return WorkerLost("the workers ended before their work was done")
+
+
+_ERRORS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GlassrunError)
+}
+
+
+def _rebuilt(failure: Event) -> GlassrunError:
+    error = _ERRORS[failure["kind"]].__new__(_ERRORS[failure["kind"]])
+    error.args = (failure["message"],)
+    return error

@@ -1,0 +1,34 @@
+"""A run's model, built again and filled from a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from glassrun.errors import RunFolderError
+from glassrun.models import registry
+from glassrun.record.run_folder import RunFolder
+from glassrun.train import checkpoint as checkpoints
+from glassrun.train.memory import own_parameters_and_buffers
+from glassrun.train.state import seed_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def model_of(folder: RunFolder) -> nn.Module:
+    """The model of a run's newest checkpoint, in evaluation mode; the data need not be there.
+
+    Raises:
+        RunFolderError: there is no checkpoint yet, or it is damaged.
+    """
+    found = checkpoints.latest(folder.path)
+    if found is None:
+        raise RunFolderError(
+            f"{folder.path}: the run has no checkpoint yet: go on with it first: glassrun resume {folder.path}"
+        )
+    sys.path += [entry for entry in folder.header["import_path"] if entry not in sys.path]
+    model = registry.build(folder.recipe.model, folder.header["facts"], seed_of(folder.recipe))
+    own_parameters_and_buffers(model)
+    checkpoints.load_model(model, found)
+    return model.eval()

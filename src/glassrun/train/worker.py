@@ -1,0 +1,90 @@
+"""A worker process: reads its job, does it, tells the launcher, and ends when the launcher does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from glassrun.errors import GlassrunError
+
+Job = dict[str, Any]
+
+
+class Telephone:
+    """Events to the launcher, one JSON line each; steps at most ten times a second."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._next_step = 0.0
+        self._held: dict[str, Any] | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "step" and time.monotonic() < self._next_step:
+            self._held = event
+            return
+        if event["event"] == "step":
+            self._next_step = time.monotonic() + 0.1
+        elif self._held:
+            self._write(self._held)
+        self._held = None
+        self._write(event)
+
+    def _write(self, event: dict[str, Any]) -> None:
+        os.write(self._descriptor, json.dumps(event).encode() + b"\n")
+
+
+def main() -> None:
+    """Do the job that comes through standard input; say at the end how it went."""
+    tell = Telephone(int(sys.argv[1]))
+    job: Job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_launcher, args=(sys.stdin.buffer,), daemon=True).start()
+    sys.path += [folder for folder in job["import_path"] if folder not in sys.path]
+    try:
+        result = _do(job, tell)
+    except GlassrunError as error:
+        _say({"event": "failure", "kind": type(error).__name__, "message": str(error)}, tell)
+        os._exit(error.exit_code)
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        _say({"event": "failure", "kind": "crash", "message": text}, tell)
+        os._exit(70)
+    _say({"event": "done"} | result, tell)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads of gloo and of the user's data may still be waiting for somebody who has left.
+    os._exit(0)
+
+
+def _do(job: Job, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The job's own module is imported here: `train` makes its folder before torch, which takes seconds, is loaded."""
+    if job["do"] == "train":
+        from glassrun.train import writer
+
+        return writer.run(job, tell)
+    from glassrun.replay import verify
+
+    return verify.run(job, tell)
+
+
+def _say(event: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        tell(event)
+    except BrokenPipeError:
+        os._exit(75)
+
+
+def _end_with_launcher(stdin: BinaryIO) -> None:
+    """The launcher keeps the pipe open for as long as it lives."""
+    while stdin.read(1):
+        pass
+    os._exit(75)
+
+
+if __name__ == "__main__":
+    main()
