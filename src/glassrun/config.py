@@ -336,9 +336,6 @@ class Recipe(Section):
                     f"task {self.task} trains a model of kind {' or '.join(TASK_MODELS[self.task])} (or an import), "
                     f"not {kind!r}"
                 )
-        warmup = self.schedule.warmup_steps
-        if warmup is not None and warmup > self.train.steps:
-            raise ValueError(f"schedule.warmup_steps is {warmup}, more than train.steps {self.train.steps}")
         return self
 
     def contract(self) -> dict[str, Any]:

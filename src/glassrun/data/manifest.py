@@ -58,9 +58,10 @@ def file_digest(path: Path) -> str:
 
 
 def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """One line for each thing that is not the same."""
+    """One line for each thing that is not the same; first the packages that the data come from."""
     found: list[str] = []
-    _compare(recorded, here, "", found)
+    for names in (("versions",), sorted({*recorded, *here} - {"versions"})):
+        _compare({name: recorded.get(name) for name in names}, {name: here.get(name) for name in names}, "", found)
     return found
 
 

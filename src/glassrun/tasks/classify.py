@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassrun.data.source import ImageDataset
+from glassrun.data.source import Dataset
 from glassrun.tasks.base import Batch, check_classes, logits_of, scalar
 
 
@@ -22,8 +22,8 @@ class Classify:
     A batch holds `image`: Float[examples, channels, height, width] and `label`: Int64[examples].
     """
 
-    def __init__(self, dataset: ImageDataset) -> None:
-        self.classes = len(dataset.classes)
+    def __init__(self, dataset: Dataset) -> None:
+        self.classes = dataset.facts["num_classes"]
 
     def collate(self, examples: Sequence[Any]) -> Batch:
         return {

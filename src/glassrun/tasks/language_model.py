@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassrun.data.source import IGNORED, TextDataset
+from glassrun.data.encoding import TextEncoding
+from glassrun.data.source import IGNORED, Dataset
 from glassrun.data.tokenizers import ByteTokenizer
 from glassrun.tasks.base import Batch, check_classes, logits_of, scalar
 
@@ -24,9 +25,10 @@ class LanguageModelling:
     A batch holds `inputs` and `targets`: Int64[windows, context]; positions whose target is `IGNORED` do not count.
     """
 
-    def __init__(self, dataset: TextDataset) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.vocabulary_size = dataset.facts["vocabulary_size"]
-        self.bytes = isinstance(dataset.tokenizer, ByteTokenizer)
+        encoding = dataset.encoding
+        self.bytes = isinstance(encoding, TextEncoding) and isinstance(encoding.tokenizer, ByteTokenizer)
 
     def collate(self, examples: Sequence[Any]) -> Batch:
         return {

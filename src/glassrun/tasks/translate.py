@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassrun.data.source import PairDataset
+from glassrun.data.source import Dataset
 from glassrun.tasks.base import Batch, check_classes, logits_of, scalar
 
 
@@ -23,7 +23,7 @@ class Translate:
     of the slice; padding does not count.
     """
 
-    def __init__(self, dataset: PairDataset) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.padding = dataset.facts["padding_token"]
         self.vocabulary_size = dataset.facts["target_vocabulary_size"]
 

@@ -41,10 +41,13 @@ def warmup_constant(step: int, *, peak_lr: float, warmup_steps: int, initial_lr:
 
 
 def warmup_steps(recipe: Recipe, training_examples: int) -> int:
-    """The warmup of a recipe in steps; an epoch is as many steps as it takes to see `training_examples`."""
+    """The warmup of a recipe in steps; an epoch is as many steps as it takes to see `training_examples`.
+
+    A run that is shorter than its warmup ends before the peak.
+    """
     schedule = recipe.schedule
     if schedule.warmup_epochs is not None:
-        return min(round(schedule.warmup_epochs * training_examples / recipe.batch.size), recipe.train.steps)
+        return round(schedule.warmup_epochs * training_examples / recipe.batch.size)
     return schedule.warmup_steps or 0
 
 

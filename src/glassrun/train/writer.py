@@ -126,6 +126,7 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         data=state.dataset.manifest,
         data_digest=data_digest,
         facts=dict(state.dataset.facts),
+        encoding=state.dataset.encoding.to_plain(),
         code=sources.record(),
         environment=environment.collect(),
         sessions=sessions,

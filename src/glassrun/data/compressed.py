@@ -1,0 +1,34 @@
+"""Files that may be compressed with gzip, read with a bound, so that a small file cannot fill the memory."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from glassrun.errors import DataError
+
+MOST_BYTES = 4 * 2**30
+
+
+def read(path: Path, most: int = MOST_BYTES) -> bytes:
+    """A file's bytes, decompressed if it is a gzip file, whatever it is called.
+
+    Raises:
+        DataError: it is missing, no file, cannot be read, damaged, or longer than `most`.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise DataError(f"{path}: expected a file, found {found}; a relative path starts at the working folder")
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+            data: bytes = stream.read(most + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: its compression is damaged or cut off ({error}); fetch the file again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > most:
+        raise DataError(f"{path}: expected at most {most:,} bytes once unpacked, found more")
+    return data

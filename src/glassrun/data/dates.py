@@ -1,0 +1,195 @@
+"""Dates as people write them in many languages, and their ISO form; made from Babel's locale data, keyed by the seed.
+
+Only forms whose meaning is determined: the month has a name (or a sign of its own, as 月), or the year comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Any
+
+from glassrun.config import DatesData
+from glassrun.data.encoding import PairEncoding
+from glassrun.data.manifest import manifest
+from glassrun.data.pairs import Pair, facts, fitting, preprocessing
+from glassrun.data.source import Dataset
+from glassrun.data.splits import by_hash, content_key
+from glassrun.data.tokenizers import CharTokenizer
+from glassrun.errors import DataError, MissingDependency
+from glassrun.keys import derive
+
+LANGUAGES = ("ca", "da", "de", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "zh")
+FIRST, LAST = date(1800, 1, 1), date(2199, 12, 31)
+
+# What people also write, in the notation of Babel's own patterns (Unicode LDML). `{th}` is the English ordinal's end.
+_ALSO = {
+    "en": (
+        "d MMMM y",
+        "d MMM y",
+        "EEE, d MMM y",
+        "EEEE d MMMM y",
+        "MMMM d'{th}', y",
+        "d'{th}' 'of' MMMM y",
+        "'the' d'{th}' 'of' MMMM, y",
+        "y-MM-dd",
+        "y/MM/dd",
+        "y MMMM d",
+    ),
+    "fr": ("'le' d MMMM y", "'le' EEEE d MMMM y"),
+    "de": ("'den' d. MMMM y", "EEE, d. MMM y"),
+    "es": ("'el' d 'de' MMMM 'de' y", "d MMMM y"),
+    "it": ("'il' d MMMM y",),
+    "pt": ("d MMMM y",),
+    "nl": ("'op' d MMMM y",),
+    "sv": ("'den' d MMMM y",),
+}
+_CASES: tuple[Callable[[str], str], ...] = (*([str] * 7), *([str.lower] * 2), str.upper)  # by how often
+_MAX_LENGTH = 64  # tokens; the longest form has about 50 characters
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a date in one language."""
+
+    language: str
+    pattern: str
+    pieces: tuple[Callable[[date], str], ...]
+
+    def write(self, day: date) -> str:
+        """The date as text.
+
+        >>> next(form for form in forms() if form.pattern == "'le' d MMMM y").write(date(2026, 3, 3))
+        'le 3 mars 2026'
+        """
+        # Some of Babel's patterns hold a narrow no-break space; people type a plain one.
+        return "".join(piece(day) for piece in self.pieces).replace("\u202f", " ")
+
+
+def load(section: DatesData, seed: int) -> Dataset:
+    """Dates drawn by (seed, number), split by a hash of the ISO date: no date of a split is in another in any form."""
+    pairs = [example(seed, number) for number in range(section.examples)]
+    indices = by_hash([content_key(target.encode()) for _, target in pairs])
+    parts = {name: [pairs[index] for index in chosen] for name, chosen in indices.items() if len(chosen)}
+    if "train" not in parts:
+        raise DataError(f"data.examples: {section.examples} are too few: none fell into the training split")
+    source, target = CharTokenizer(_alphabet(), special=True), CharTokenizer("0123456789-", special=True)
+    encoding = PairEncoding(source, target, _MAX_LENGTH)
+    splits, left_out = fitting(parts, encoding)
+    described = manifest(
+        section.source,
+        splits=splits,
+        rule="hash of the ISO date, 80/10/10",
+        preprocessing=[
+            {"step": "make", "first": FIRST.isoformat(), "last": LAST.isoformat(), "languages": list(LANGUAGES)},
+            *preprocessing(encoding),
+        ],
+        versions={"babel": _version()},
+        left_out=left_out,
+    )
+    return Dataset(splits, described, facts(encoding), encoding)
+
+
+def example(seed: int, number: int) -> Pair:
+    """The date that a number stands for, as people write it and as ISO 8601 does.
+
+    >>> example(1, 0) == example(1, 0)
+    True
+    """
+    by_language = _by_language()
+    rest, day = divmod(derive(seed, "date", number), LAST.toordinal() - FIRST.toordinal() + 1)
+    rest, language = divmod(rest, len(LANGUAGES))
+    rest, form = divmod(rest, len(by_language[language]))
+    written = date.fromordinal(FIRST.toordinal() + day)
+    case = _CASES[rest % len(_CASES)]
+    return case(by_language[language][form].write(written)), written.isoformat()
+
+
+@cache
+def forms() -> tuple[Form, ...]:
+    """Every way to write a date, by language and then by pattern.
+
+    Raises:
+        MissingDependency: Babel is not installed.
+    """
+    return tuple(
+        Form(language, pattern, _pieces(language, pattern))
+        for language in LANGUAGES
+        for pattern in sorted({*_patterns_of(language), *_ALSO.get(language, ())})
+    )
+
+
+@cache
+def _by_language() -> tuple[tuple[Form, ...], ...]:
+    return tuple(tuple(form for form in forms() if form.language == language) for language in LANGUAGES)
+
+
+def _locale(language: str) -> Any:
+    try:
+        from babel import Locale
+    except ImportError:
+        raise MissingDependency("babel", "the dates recipe", extra="recipes") from None
+    return Locale.parse(language)
+
+
+def _patterns_of(language: str) -> list[str]:
+    """Babel's full, long and medium patterns and the one for "yMMMd", as far as they are determined."""
+    locale = _locale(language)
+    found = [locale.date_formats[length].pattern for length in ("full", "long", "medium")]
+    found.append(locale.datetime_skeletons["yMMMd"].pattern)
+    return [pattern for pattern in found if "MMM" in pattern or "LLL" in pattern or pattern.startswith("y")]
+
+
+def _pieces(language: str, pattern: str) -> tuple[Callable[[date], str], ...]:
+    """What a pattern writes, one part after the other."""
+    from babel.dates import tokenize_pattern
+
+    locale = _locale(language)
+    return tuple(
+        _literal(value) if kind == "chars" else _field(locale, *value) for kind, value in tokenize_pattern(pattern)
+    )
+
+
+def _literal(text: str) -> Callable[[date], str]:
+    if "{th}" in text:
+        return lambda day: text.replace("{th}", _english_ordinal(day.day))
+    return lambda day: text
+
+
+def _field(locale: Any, letter: str, width: int) -> Callable[[date], str]:
+    """A field of Unicode's date patterns: y the year, M and L the month, d the day, E and c the weekday."""
+    context = "stand-alone" if letter in "Lc" else "format"
+    length = "wide" if width >= 4 else "abbreviated"
+    if letter == "y":
+        return lambda day: str(day.year)
+    if letter == "d":
+        return lambda day: f"{day.day:0{width}}"
+    if letter in "ML" and width <= 2:
+        return lambda day: f"{day.month:0{width}}"
+    if letter in "ML":
+        months = dict(locale.months[context][length])
+        return lambda day: str(months[day.month])
+    assert letter in "Ec", f"the field {letter} is in no pattern that is used"
+    weekdays = dict(locale.days[context][length])
+    return lambda day: str(weekdays[day.weekday()])
+
+
+def _english_ordinal(number: int) -> str:
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number not in (11, 12, 13) else 0, "th")
+
+
+@cache
+def _alphabet() -> str:
+    """Every character that any form of any date can have: it depends on no sample."""
+    days = [date(2024, month, month) for month in range(1, 13)] + [date(2024, 1, day) for day in range(1, 8)]
+    texts = [form.write(day) for form in forms() for day in days]
+    cased = {character for text in texts for case in (str, str.lower, str.upper) for character in case(text)}
+    return "".join(sorted(cased | set("0123456789")))
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("babel")

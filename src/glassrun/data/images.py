@@ -1,0 +1,237 @@
+"""Images of the user's: folders by class, or idx files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassrun.config import ImagesData
+from glassrun.data import idx, pictures
+from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.pixels import LabelledImages, Pixels, encoded, facts, image_key, preprocessing
+from glassrun.data.source import Dataset
+from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key
+from glassrun.errors import ConfigError, DataError
+
+_LEVELS = 255
+_MOST_IN_MEMORY = 256 * 2**20  # bytes of pixels; more are decoded when they are needed
+_PARTS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation"}
+_PARTS |= {"test": "test", "testing": "test"}
+
+
+@dataclass
+class _Found:
+    """Images of one part: train, validation, test, or "all" where the source does not say."""
+
+    part: str
+    pixels: Pixels
+    names: list[str]
+    files: dict[str, str]
+
+
+def load(section: ImagesData) -> Dataset:
+    """The images, split officially where the files have a test part, else by a hash of each image.
+
+    Raises:
+        DataError: a file or folder is missing, empty, damaged, or its images do not fit the others.
+    """
+    found = _all_parts(section)
+    _same_shape(found)
+    pixels = _Joined([part.pixels for part in found])
+    names = [name for part in found for name in part.names]
+    keys = [image_key(pixels[index], name) for index, name in enumerate(names)]
+    parts = [part.part for part in found for _ in part.names]
+    indices, rule = _indices(section, parts, keys)
+    classes = _classes([names[index] for index in indices["train"]])
+    labels = _labels(names, classes, parts, section)
+    splits = {name: LabelledImages(pixels, keys, labels, chosen, classes) for name, chosen in indices.items()}
+    encoding = encoded(splits, _LEVELS)
+    scaling = [{"step": "scale", "size": section.image_size}] if section.image_size else []
+    described = manifest(
+        section.source,
+        splits=splits,
+        rule=rule,
+        preprocessing=[*scaling, *preprocessing(encoding)],
+        files={name: digest for part in found for name, digest in part.files.items()},
+    )
+    return Dataset(splits, described, facts(encoding), encoding)
+
+
+def _all_parts(section: ImagesData) -> list[_Found]:
+    """What `path`, `validation` and `test` hold."""
+    assert section.path is not None, "checked by the recipe"
+    found = list(_parts_at(section.path, section.image_size, "all"))
+    for part, place in (("validation", section.validation), ("test", section.test)):
+        if place is not None:
+            if any(other.part == part for other in found):
+                raise ConfigError(f"data.{part}: {section.path} already has a {part} part; leave one of them out")
+            found += [_Found(part, f.pixels, f.names, f.files) for f in _parts_at(place, section.image_size, part)]
+    if any(other.part != "all" for other in found):
+        found = [_Found("train", f.pixels, f.names, f.files) if f.part == "all" else f for f in found]
+    if not any(other.part in ("all", "train") for other in found):
+        raise DataError(f"{section.path}: expected a training part, found only {found[0].part}")
+    return found
+
+
+def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
+    """The parts of one place: two idx files, a folder of them, or folders of pictures by class."""
+    if "," in place and not Path(place).exists():
+        images, _, labels = place.partition(",")
+        yield _idx(part, Path(images.strip()), Path(labels.strip()), size)
+        return
+    folder = Path(place)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: expected a folder of pictures by class or of idx files, or IMAGES,LABELS (two idx files), "
+            f"found {'a file' if folder.exists() else 'nothing'}"
+        )
+    if pairs := idx.pairs_in(folder):
+        for name, (images, labels) in pairs.items():
+            yield _idx(name if part == "all" and len(pairs) > 1 else part, images, labels, size)
+        return
+    inside = _folders(folder)
+    named = {_PARTS[child.name.lower()]: child for child in inside if child.name.lower() in _PARTS}
+    if part == "all" and "train" in named and len(named) == len(inside):
+        for name, child in named.items():
+            yield _by_class(name, child, size)
+        return
+    yield _by_class(part, folder, size)
+
+
+def _idx(part: str, images: Path, labels: Path, size: int | None) -> _Found:
+    pixels, numbers = idx.images_and_labels(images, labels)
+    if size is not None:
+        pixels = np.stack([pictures.scaled(image, size, size) for image in pixels])
+    files = {path.name: file_digest(path) for path in (images, labels)}
+    return _Found(part, pixels, [str(number) for number in numbers.tolist()], files)
+
+
+def _by_class(part: str, folder: Path, size: int | None) -> _Found:
+    """Pictures in one folder per class."""
+    paths: list[Path] = []
+    names: list[str] = []
+    for child in _folders(folder):
+        inside = sorted(path for path in child.rglob("*") if path.suffix.lower() in pictures.SUFFIXES)
+        if not inside:
+            raise DataError(f"{child}: expected pictures ({', '.join(pictures.SUFFIXES)}) of the class, found none")
+        paths += inside
+        names += [child.name] * len(inside)
+    if not paths:
+        raise DataError(f"{folder}: expected one folder of pictures per class, or idx files, found neither")
+    pixels = _decoded(paths, size)
+    digest = content_key(*(file_digest(path).encode() for path in paths)).hex()
+    return _Found(part, pixels, names, {f"{folder.name} ({len(paths)} pictures)": digest})
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _decoded(paths: list[Path], size: int | None) -> Pixels:
+    """All pictures, each decoded once to see that it is whole; kept in memory if that is small."""
+    forms = [pictures.size_and_channels(path) for path in paths]
+    channels = max(form[2] for form in forms)
+    if size is None and (odd := next((i for i, form in enumerate(forms) if form[:2] != forms[0][:2]), None)):
+        raise DataError(
+            f"{paths[odd]} is {forms[odd][1]} × {forms[odd][0]} pixels, but {paths[0]} is {forms[0][1]} × {forms[0][0]}: "
+            "a model takes images of one size. Set data.image_size (pixels, square) to scale all"
+        )
+    height, width = (size, size) if size is not None else forms[0][:2]
+    files = _Files(paths, channels, height, width)
+    if len(paths) * channels * height * width > _MOST_IN_MEMORY:
+        return files
+    return np.stack([files[index] for index in range(len(paths))])
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Pictures that are decoded when they are needed."""
+
+    paths: Sequence[Path]
+    channels: int
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return pictures.scaled(pictures.read(self.paths[index], self.channels), self.height, self.width)
+
+
+class _Joined:
+    """Several parts' images, one after the other."""
+
+    def __init__(self, parts: Sequence[Pixels]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        place = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[place][index - (int(self.ends[place - 1]) if place else 0)]
+
+
+def _same_shape(found: list[_Found]) -> None:
+    """All parts must hold images of one shape."""
+    first = found[0].pixels[0].shape
+    for part in found[1:]:
+        if (shape := part.pixels[0].shape) != first:
+            raise DataError(
+                f"the {part.part} images are {shape} (channels, height, width), the {found[0].part} ones {first}: "
+                "expected one shape; data.image_size scales all"
+            )
+
+
+def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[dict[str, NDArray[np.int64]], str]:
+    """Each split's images, and the rule in words."""
+    official = "test" in parts or "validation" in parts
+    if section.split == "official" and not official:
+        raise DataError(f"{section.path}: data.split is official, but there is no test or validation part")
+    if section.split == "hash" or not official:
+        if section.validation or section.test:
+            raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
+        return _filled(by_hash(keys, SHARES), section), "hash of the image and its class, 80/10/10"
+    of = np.array(parts)
+    given = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test") if (of == name).any()}
+    if "validation" in given:
+        return given, "official"
+    train = given["train"]
+    cut = by_hash([keys[index] for index in train], WITHOUT_TEST)
+    own = {name: train[chosen] for name, chosen in cut.items()}
+    rule = "official test; validation by hash of the image and its class, 90/10"
+    return _filled(own | {"test": given["test"]}, section), rule
+
+
+def _filled(splits: dict[str, NDArray[np.int64]], section: ImagesData) -> dict[str, NDArray[np.int64]]:
+    """The splits that hold something; training must."""
+    if not len(splits["train"]):
+        raise DataError(f"{section.path}: too few images: none fell into the training split")
+    return {name: chosen for name, chosen in splits.items() if len(chosen)}
+
+
+def _classes(names: list[str]) -> tuple[str, ...]:
+    """The classes in order: numbers by value, else by name."""
+    unique = set(names)
+    if len(unique) < 2:
+        raise DataError(f"expected images of at least two classes, found only {names[0]!r}")
+    if all(name.isdecimal() for name in unique):
+        return tuple(sorted(unique, key=lambda name: (int(name), name)))
+    return tuple(sorted(unique))
+
+
+def _labels(names: list[str], classes: tuple[str, ...], parts: list[str], section: ImagesData) -> NDArray[np.int64]:
+    place = {name: label for label, name in enumerate(classes)}
+    for name, part in zip(names, parts, strict=True):
+        if name not in place:
+            where = f"the {part} part" if part != "all" else str(section.path)
+            raise DataError(
+                f"class {name!r} of {where} has no training image; classes there: {', '.join(classes[:20])}"
+            )
+    return np.array([place[name] for name in names], dtype=np.int64)

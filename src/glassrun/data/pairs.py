@@ -1,0 +1,169 @@
+"""Pairs of a text and its translation, and the parallel files of the user's that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glassrun.config import PairsData
+from glassrun.data.encoding import PairEncoding
+from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.source import Dataset
+from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key, digest_of_keys
+from glassrun.data.text import read_text
+from glassrun.data.tokenizers import PADDING, ByteTokenizer, CharTokenizer, Tokenizer
+from glassrun.errors import ConfigError, DataError
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A split of pairs, encoded when they are asked for."""
+
+    pairs: Sequence[Pair]
+    encoding: PairEncoding
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def key(self, index: int) -> bytes:
+        return pair_key(self.pairs[index])
+
+    def example(self, index: int, epoch: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same in every epoch
+        source, target = self.pairs[index]
+        return {"source": self.encoding.encode_source(source), "target": self.encoding.encode_target(target)}
+
+    def digest(self) -> str:
+        return digest_of_keys([self.key(index) for index in range(len(self))])
+
+
+def pair_key(pair: Pair) -> bytes:
+    """What a pair is: both its texts."""
+    return content_key(pair[0].encode(), pair[1].encode())
+
+
+def load(section: PairsData) -> Dataset:
+    """Two parallel files, a line each; split by a hash of the source line, or into files of their own.
+
+    The hash is over the source alone, so that a sentence with two translations lies in one split.
+
+    Raises:
+        DataError: a file is missing, damaged or empty, or two files have different numbers of lines.
+    """
+    assert section.path is not None, "checked by the recipe"
+    places = {"train": section.path, "validation": section.validation, "test": section.test}
+    given = {name: _two_files(place, name) for name, place in places.items() if place is not None}
+    parts, rule = _split(section, {name: _read(*paths) for name, paths in given.items()})
+    tokenizers = tuple(_tokenizer(section, [pair[side] for pair in parts["train"]]) for side in (0, 1))
+    encoding = PairEncoding(*tokenizers, section.max_length)
+    splits, left_out = fitting(parts, encoding)
+    if not splits["train"]:
+        raise DataError(f"{section.path}: every training pair is longer than data.max_length {section.max_length}")
+    described = manifest(
+        section.source,
+        splits=splits,
+        rule=rule,
+        preprocessing=preprocessing(encoding),
+        files={path.name: file_digest(path) for paths in given.values() for path in paths},
+        left_out=left_out,
+    )
+    return Dataset(splits, described, facts(encoding), encoding)
+
+
+def facts(encoding: PairEncoding) -> dict[str, int]:
+    """What a model of pairs must know."""
+    return {
+        "source_vocabulary_size": encoding.source.size,
+        "target_vocabulary_size": encoding.target.size,
+        "max_length": encoding.max_length,
+        "padding_token": PADDING,
+    }
+
+
+def preprocessing(encoding: PairEncoding) -> list[dict[str, Any]]:
+    """The steps from a pair to the model's input, for the manifest."""
+    return [
+        {"step": "tokenize source"} | encoding.source.to_plain(),
+        {"step": "tokenize target"} | encoding.target.to_plain(),
+        {"step": "leave out longer pairs", "max_length": encoding.max_length},
+    ]
+
+
+def fitting(parts: Mapping[str, Sequence[Pair]], encoding: PairEncoding) -> tuple[dict[str, Pairs], dict[str, int]]:
+    """The pairs of each split that are no longer than the model can take, and how many were left out."""
+    splits, left_out = {}, {}
+    for name, pairs in parts.items():
+        fits = [pair for pair in pairs if _length(pair, encoding) <= encoding.max_length]
+        if fits or name == "train":
+            splits[name] = Pairs(fits, encoding)
+        left_out[name] = len(pairs) - len(fits)
+    return splits, left_out
+
+
+def _length(pair: Pair, encoding: PairEncoding) -> int:
+    """Tokens of the longer side, with the end on the source and begin or end on the target's inputs and outputs."""
+    sides = (encoding.source, pair[0]), (encoding.target, pair[1])
+    return 1 + max(len(text.encode()) if isinstance(t, ByteTokenizer) else len(text) for t, text in sides)
+
+
+def _two_files(place: str, split: str) -> tuple[Path, Path]:
+    source, comma, target = place.partition(",")
+    if not comma or not source.strip() or not target.strip():
+        key = "path" if split == "train" else split
+        raise ConfigError(f"data.{key}: expected two files, SOURCE,TARGET, found {place!r}")
+    return Path(source.strip()), Path(target.strip())
+
+
+def _read(source: Path, target: Path) -> list[Pair]:
+    """The lines of two files, paired.
+
+    Raises:
+        DataError: their numbers differ, or a line is empty on one side.
+    """
+    sides = [[line.strip() for line in _lines(path)] for path in (source, target)]
+    if len(sides[0]) != len(sides[1]):
+        raise DataError(
+            f"{source} has {len(sides[0])} lines, but {target} {len(sides[1])}: parallel files have one line for each pair"
+        )
+    pairs = []
+    for number, pair in enumerate(zip(*sides, strict=True), start=1):
+        if bool(pair[0]) != bool(pair[1]):
+            empty, other = (target, source) if pair[0] else (source, target)
+            raise DataError(f"{empty}: line {number} is empty, but that of {other} is not")
+        if pair[0]:
+            pairs.append(pair)
+    return pairs
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines: it also cuts at U+2028 and its like, which stand inside sentences of real files.
+    return read_text(path).removesuffix("\n").split("\n")
+
+
+def _split(section: PairsData, given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:
+    """The pairs of every split, and the rule in words."""
+    official = len(given) > 1
+    if section.split == "hash" and official:
+        raise ConfigError("data.split: hash would ignore data.validation and data.test; leave one of them out")
+    if section.split == "official" and not official:
+        raise ConfigError("data.split is official, but neither data.validation nor data.test is given")
+    if "validation" in given:
+        return given, "official"
+    pairs = given["train"]
+    keys = [content_key(source.encode()) for source, _ in pairs]
+    cut = by_hash(keys, WITHOUT_TEST if official else SHARES)
+    own = {name: [pairs[index] for index in chosen] for name, chosen in cut.items() if len(chosen)}
+    if "train" not in own:
+        raise DataError(f"{section.path}: too few pairs: none fell into the training split")
+    if official:
+        return own | {"test": given["test"]}, "official test; validation by hash of the source, 90/10"
+    return own, "hash of the source, 80/10/10"
+
+
+def _tokenizer(section: PairsData, texts: Sequence[str]) -> Tokenizer:
+    if section.tokenizer == "byte":
+        return ByteTokenizer(special=True)
+    return CharTokenizer("".join(sorted(set().union(*map(set, texts)))), special=True)

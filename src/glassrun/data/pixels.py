@@ -1,0 +1,115 @@
+"""Splits of images that lie in memory as one array, and what is common to all sources of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassrun.data.encoding import ImageEncoding, border_mean
+from glassrun.data.splits import content_key, digest_of_keys
+
+_MOST_FOR_STATISTICS = 10_000  # images from which mean and standard deviation are taken, the first of the split
+
+
+class Pixels(Protocol):
+    """Images by index: UInt8[channels, height, width] each."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]: ...
+
+
+@dataclass
+class LabelledImages:
+    """A split of images.
+
+    Arguments:
+        pixels: all images of the source.
+        keys: of all images (see `image_key`).
+        labels: of all images.
+        indices: those of this split, in its order.
+        classes: the labels' names.
+        encoding: what normalises pixels; set when the training split is known.
+    """
+
+    pixels: Pixels
+    keys: Sequence[bytes]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    classes: tuple[str, ...]
+    encoding: ImageEncoding | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def key(self, index: int) -> bytes:
+        return self.keys[self.indices[index]]
+
+    def raw(self, index: int) -> NDArray[np.uint8]:
+        """The image before normalisation: UInt8[channels, height, width]."""
+        return self.pixels[int(self.indices[index])]
+
+    def example(self, index: int, epoch: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same in every epoch
+        assert self.encoding is not None, "set by `encoded`"
+        return {"image": self.encoding.normalise(self.raw(index)), "label": int(self.labels[self.indices[index]])}
+
+    def digest(self) -> str:
+        return digest_of_keys([self.key(index) for index in range(len(self))])
+
+
+def image_key(pixels: NDArray[np.uint8], class_name: str) -> bytes:
+    """What an image is: its pixels and its class's name, so that adding classes changes no key."""
+    return content_key(class_name.encode(), str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
+
+
+def encoded(splits: Mapping[str, LabelledImages], levels: int) -> ImageEncoding:
+    """Normalise all splits by the mean and standard deviation of the training images; returns the encoding."""
+    train = splits["train"]
+    chosen = [train.raw(index) for index in range(min(len(train), _MOST_FOR_STATISTICS))]
+    mean, std = _statistics(chosen, levels)
+    channels, height, width = chosen[0].shape
+    dark = sum(border_mean(image) < float(image.mean()) for image in chosen) * 2 > len(chosen)
+    encoding = ImageEncoding(train.classes, channels, height, width, levels, mean, std, dark_border=dark)
+    for split in splits.values():
+        split.encoding = encoding
+    return encoding
+
+
+def facts(encoding: ImageEncoding) -> dict[str, int]:
+    """What a model of images must know."""
+    return {
+        "in_channels": encoding.channels,
+        "image_height": encoding.height,
+        "image_width": encoding.width,
+        "num_classes": len(encoding.classes),
+    }
+
+
+def preprocessing(encoding: ImageEncoding) -> list[dict[str, Any]]:
+    """The steps from pixels to the model's input, for the manifest."""
+    return [
+        {
+            "step": "normalise",
+            "levels": encoding.levels,
+            "mean": list(encoding.mean),
+            "std": list(encoding.std),
+        }
+    ]
+
+
+def _statistics(images: Sequence[NDArray[np.uint8]], levels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in units of the largest value, from sums of integers: exact."""
+    channels = images[0].shape[0]
+    count = sum(image[0].size for image in images)
+    means, deviations = [], []
+    for channel in range(channels):
+        total = sum(int(image[channel].sum(dtype=np.int64)) for image in images)
+        squares = sum(int((image[channel].astype(np.int64) ** 2).sum()) for image in images)
+        mean = total / count
+        variance = (squares * count - total * total) / (count * count)
+        means.append(mean / levels)
+        deviations.append(variance**0.5 / levels or 1.0)  # a channel that is one colour stays as it is
+    return tuple(means), tuple(deviations)

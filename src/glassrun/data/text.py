@@ -1,0 +1,199 @@
+"""Text for language models: a file of the user's, or Python's own reference topics; in windows of a fixed length."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassrun.config import PythonTopicsData, TextData
+from glassrun.data import compressed
+from glassrun.data.encoding import TextEncoding
+from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.source import IGNORED, Dataset, Split
+from glassrun.data.splits import content_key
+from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from glassrun.errors import ConfigError, DataError
+from glassrun.keys import derive
+
+_TAIL = 10  # the last tenth
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """Windows of a text, side by side without a gap, that start at another offset in every epoch.
+
+    So every epoch sees every token once, cut at other places, and has the same number of windows.
+
+    Arguments:
+        tokens: of the text.
+        context: tokens in a window; each predicts the one after it.
+        seed: of the run.
+    """
+
+    tokens: NDArray[Any]
+    context: int
+    seed: int
+
+    def __len__(self) -> int:
+        return max((len(self.tokens) - self.context) // self.context, 1)
+
+    def offset(self, epoch: int) -> int:
+        """Where the first window of an epoch starts; keyed by (seed, epoch)."""
+        room = len(self.tokens) - 1 - len(self) * self.context
+        return derive(self.seed, "window", epoch) % (min(room, self.context - 1) + 1)
+
+    def key(self, index: int) -> bytes:
+        return content_key(self._window(index, 0).astype("<i8").tobytes())
+
+    def example(self, index: int, epoch: int) -> Mapping[str, Any]:
+        window = self._window(index, self.offset(epoch)).astype(np.int64)
+        return {"inputs": window[:-1], "targets": window[1:]}
+
+    def digest(self) -> str:
+        return _digest(self.tokens)
+
+    def _window(self, index: int, offset: int) -> NDArray[Any]:
+        start = offset + index * self.context
+        return self.tokens[start : start + self.context + 1]
+
+
+@dataclass(frozen=True)
+class EvaluationWindows:
+    """Windows of a text, side by side, that predict every token but the first exactly once; the last may be short."""
+
+    tokens: NDArray[Any]
+    context: int
+
+    def __len__(self) -> int:
+        return -(-(len(self.tokens) - 1) // self.context)
+
+    def key(self, index: int) -> bytes:
+        return content_key(self._window(index).astype("<i8").tobytes())
+
+    def example(self, index: int, epoch: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same in every epoch
+        window = self._window(index).astype(np.int64)
+        # What stands after the end of a causal model's input moves nothing before it, and is not counted.
+        inputs = np.zeros(self.context, dtype=np.int64)
+        targets = np.full(self.context, IGNORED, dtype=np.int64)
+        inputs[: len(window) - 1], targets[: len(window) - 1] = window[:-1], window[1:]
+        return {"inputs": inputs, "targets": targets}
+
+    def digest(self) -> str:
+        return _digest(self.tokens)
+
+    def _window(self, index: int) -> NDArray[Any]:
+        start = index * self.context
+        return self.tokens[start : start + self.context + 1]
+
+
+def load(section: TextData, seed: int) -> Dataset:
+    """A text file (gzip too): its last tenth for validation, or files of their own for validation and test.
+
+    Raises:
+        DataError: a file is missing, empty, too short or no UTF-8.
+    """
+    assert section.path is not None, "checked by the recipe"
+    places = {"train": section.path, "validation": section.validation, "test": section.test}
+    texts = {name: read_text(Path(place)) for name, place in places.items() if place is not None}
+    files = {Path(place).name: file_digest(Path(place)) for place in places.values() if place is not None}
+    official = section.validation is not None
+    if section.split == "official" and not official:
+        raise ConfigError("data.split is official, but data.validation is not given")
+    if section.split == "tail" and official:
+        raise ConfigError("data.split: tail would ignore data.validation; leave one of them out")
+    return _windows(section, texts, seed, where=section.path, files=files)
+
+
+def load_python_topics(section: PythonTopicsData, seed: int) -> Dataset:
+    """The reference topics that `help()` shows, in the order of their names; they change with the version of Python."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(f"{name}\n{'=' * len(name)}\n\n{topics[name].strip()}\n" for name in sorted(topics))
+    return _windows(
+        section,
+        {"train": text},
+        seed,
+        where="pydoc_data.topics",
+        versions={"python": platform.python_version()},
+    )
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, gzip too; line ends stay as they are, a byte order mark at the start goes.
+
+    Raises:
+        DataError: it is missing, empty, damaged or no UTF-8.
+    """
+    data = compressed.read(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected text in UTF-8, found the byte 0x{data[error.start]:02x} at offset {error.start}: convert "
+            "it, for example with iconv -f LATIN1 -t UTF-8"
+        ) from None
+    if not text.strip():
+        raise DataError(f"{path}: expected a text, found {'nothing but white space' if text else 'an empty file'}")
+    return text
+
+
+def _windows(
+    section: TextData | PythonTopicsData,
+    texts: dict[str, str],
+    seed: int,
+    *,
+    where: str,
+    files: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Tokens of all parts, cut into windows."""
+    tokenizer: Tokenizer = (
+        CharTokenizer("".join(texts.values()), special=False)
+        if section.tokenizer == "char"
+        else ByteTokenizer(special=False)
+    )
+    parts = {name: tokenizer.encode(text) for name, text in texts.items()}
+    rule = "official"
+    if "validation" not in parts:
+        cut = len(parts["train"]) - len(parts["train"]) // _TAIL
+        parts |= {"train": parts["train"][:cut], "validation": parts["train"][cut:]}
+        rule = "the last tenth of the tokens for validation"
+    for name, tokens in parts.items():
+        least = section.context + 1 if name == "train" else 2
+        if len(tokens) < least:
+            raise DataError(
+                f"{where}: too short: the {name} part has {len(tokens)} tokens, expected at least {least} "
+                f"(data.context is {section.context})"
+            )
+    splits: dict[str, Split] = {
+        name: TrainingWindows(parts[name], section.context, seed)
+        if name == "train"
+        else EvaluationWindows(parts[name], section.context)
+        for name in ("train", "validation", "test")
+        if name in parts
+    }
+    described = manifest(
+        section.source,
+        splits=splits,
+        rule=rule,
+        preprocessing=[{"step": "tokenize"} | tokenizer.to_plain(), {"step": "windows", "context": section.context}],
+        files=files,
+        versions=versions,
+    )
+    facts = {"vocabulary_size": tokenizer.size, "max_length": section.context}
+    return Dataset(splits, described, facts, TextEncoding(tokenizer, section.context))
+
+
+def _digest(tokens: NDArray[Any]) -> str:
+    """The digest of a text's tokens, whatever type holds them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for start in range(0, len(tokens), 2**20):
+        digest.update(tokens[start : start + 2**20].astype("<u4").tobytes())
+    return digest.hexdigest()
