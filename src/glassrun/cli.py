@@ -108,7 +108,8 @@ def replay(
 
 
 @app.command(
-    epilog="Example: glassrun predict RUN --text 'le 3 mars 2026'   or --image digit.png   or --prompt 'The ' --tokens 200"
+    epilog="Examples: glassrun predict RUN --text 'le 3 mars 2026'; glassrun predict RUN --image digit.png; "
+    "glassrun predict RUN --prompt 'The ' --tokens 200"
 )
 def predict(
     run: RunArgument,

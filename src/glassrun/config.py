@@ -354,7 +354,7 @@ class Recipe(Section):
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = None
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[attr-defined]
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
         yaml.width = 110
         yaml.dump(self.plain(), stream)
         return stream.getvalue()
@@ -496,5 +496,11 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
             default = {"optimizer": "adamw", "schedule": "warmup-cosine"}.get(part, "")
             model = classes[section.get(tag, default)]
         else:
-            model = {"batch": Batch, "train": Train, "numerics": Numerics, "record": Record}[part]
+            plain: dict[str, type[BaseModel]] = {
+                "batch": Batch,
+                "train": Train,
+                "numerics": Numerics,
+                "record": Record,
+            }
+            model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

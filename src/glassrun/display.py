@@ -88,15 +88,16 @@ class _Pace:
         self._first: tuple[float, int] | None = None
 
     def examples_per_second(self, event: dict[str, Any]) -> float:
-        return self._steps_per_second(event) * float(event["examples"])
+        return float(self._steps_per_second(event) * event["examples"])
 
     def seconds_left(self, event: dict[str, Any], steps: int) -> float:
-        return (steps - event["step"]) / max(self._steps_per_second(event), 1e-9)
+        return float(steps - event["step"]) / max(self._steps_per_second(event), 1e-9)
 
     def _steps_per_second(self, event: dict[str, Any]) -> float:
         now = time.monotonic()
         if self._first is None:
             self._first = now, event["step"]
-            return 1.0 / max(event["seconds"], 1e-9)
         started, step = self._first
+        if event["step"] == step:
+            return 1.0 / max(float(event["seconds"]), 1e-9)
         return float(event["step"] - step) / max(now - started, 1e-9)

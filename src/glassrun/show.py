@@ -67,15 +67,21 @@ def _newest(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _metrics_text(found: dict[str, Any]) -> str:
-    """Every number with its name; shares as percentages, cut, not rounded up."""
-    parts = []
-    for name, value in found.items():
-        if name in ("step", "examples") or value is None:
-            continue
-        share = name in ("accuracy", "exact_match", "token_accuracy")
-        parts.append(
-            f"{name.replace('_', ' ')} {int(value * 1e4) / 100:.2f} %"
-            if share
-            else f"{name.replace('_', ' ')} {value:.4f}"
-        )
+    """Every number with its name."""
+    parts = [
+        f"{name.replace('_', ' ')} {metric_text(name, value)}"
+        for name, value in found.items()
+        if name not in ("step", "examples") and value is not None
+    ]
     return f"{', '.join(parts)} ({found['examples']} examples, step {found['step']})"
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric for people; shares as percentages, cut, not rounded up.
+
+    >>> metric_text("accuracy", 0.98999)
+    '98.99 %'
+    """
+    if name in ("accuracy", "exact_match", "token_accuracy"):
+        return f"{int(value * 1e4) / 100:.2f} %"
+    return f"{value:.4f}"

@@ -148,7 +148,7 @@ def _pieces(language: str, pattern: str) -> tuple[Callable[[date], str], ...]:
 
     locale = _locale(language)
     return tuple(
-        _literal(value) if kind == "chars" else _field(locale, *value) for kind, value in tokenize_pattern(pattern)
+        _literal(value) if isinstance(value, str) else _field(locale, *value) for _, value in tokenize_pattern(pattern)
     )
 
 

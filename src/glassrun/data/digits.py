@@ -29,9 +29,7 @@ def load(section: DigitsData) -> Dataset:
     labels = found.target.astype(np.int64)
     classes = tuple(str(digit) for digit in range(10))
     keys = [image_key(image, classes[label]) for image, label in zip(pixels, labels, strict=True)]
-    splits = {
-        name: LabelledImages(pixels, keys, labels, indices, classes) for name, indices in by_hash(keys).items()
-    }
+    splits = {name: LabelledImages(pixels, keys, labels, indices, classes) for name, indices in by_hash(keys).items()}
     encoding = encoded(splits, _LEVELS)
     described = manifest(
         section.source,

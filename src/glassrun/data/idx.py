@@ -40,7 +40,9 @@ def images_and_labels(images: Path, labels: Path) -> tuple[NDArray[np.uint8], ND
             f"{images}: expected images × height × width, perhaps with 1 or 3 channels, found dimensions {pixels.shape}"
         )
     if len(pixels) != len(numbers):
-        raise DataError(f"{images} holds {len(pixels)} images, but {labels} {len(numbers)} labels: they must be as many")
+        raise DataError(
+            f"{images} holds {len(pixels)} images, but {labels} {len(numbers)} labels: they must be as many"
+        )
     return np.ascontiguousarray(pixels), numbers
 
 
@@ -52,7 +54,9 @@ def read(path: Path) -> NDArray[np.uint8]:
     """
     data = compressed.read(path)
     if len(data) < 4 or data[0] or data[1]:
-        raise DataError(f"{path}: expected an idx file, which starts with two zero bytes, found {data[:4].hex() or 'none'}")
+        raise DataError(
+            f"{path}: expected an idx file, which starts with two zero bytes, found {data[:4].hex() or 'none'}"
+        )
     kind, dimensions = data[2], data[3]
     if kind != _UNSIGNED_BYTE:
         raise DataError(f"{path}: expected an idx file of unsigned bytes (type 8), found type {kind}")
@@ -95,7 +99,11 @@ def pairs_in(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def _labels_beside(images: Path) -> Path:
     name = re.sub(r"images([-_.])idx\d", r"labels\g<1>idx1", images.name, flags=re.IGNORECASE)
-    for candidate in (images.with_name(name), images.with_name(name.removesuffix(".gz")), images.with_name(f"{name}.gz")):
+    for candidate in (
+        images.with_name(name),
+        images.with_name(name.removesuffix(".gz")),
+        images.with_name(f"{name}.gz"),
+    ):
         if candidate.exists():
             return candidate
     raise DataError(f"{images}: expected its labels beside it in {name}, found nothing")

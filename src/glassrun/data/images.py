@@ -80,8 +80,8 @@ def _all_parts(section: ImagesData) -> list[_Found]:
 def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
     """The parts of one place: two idx files, a folder of them, or folders of pictures by class."""
     if "," in place and not Path(place).exists():
-        images, _, labels = place.partition(",")
-        yield _idx(part, Path(images.strip()), Path(labels.strip()), size)
+        first, _, second = place.partition(",")
+        yield _idx(part, Path(first.strip()), Path(second.strip()), size)
         return
     folder = Path(place)
     if not folder.is_dir():
@@ -137,8 +137,9 @@ def _decoded(paths: list[Path], size: int | None) -> Pixels:
     channels = max(form[2] for form in forms)
     if size is None and (odd := next((i for i, form in enumerate(forms) if form[:2] != forms[0][:2]), None)):
         raise DataError(
-            f"{paths[odd]} is {forms[odd][1]} × {forms[odd][0]} pixels, but {paths[0]} is {forms[0][1]} × {forms[0][0]}: "
-            "a model takes images of one size. Set data.image_size (pixels, square) to scale all"
+            f"{paths[odd]} is {forms[odd][1]} × {forms[odd][0]} pixels, "
+            f"but {paths[0]} is {forms[0][1]} × {forms[0][0]}: a model takes images of one "
+            "size. Set data.image_size (pixels, square) to scale all"
         )
     height, width = (size, size) if size is not None else forms[0][:2]
     files = _Files(paths, channels, height, width)

@@ -57,8 +57,8 @@ def load(section: PairsData) -> Dataset:
     places = {"train": section.path, "validation": section.validation, "test": section.test}
     given = {name: _two_files(place, name) for name, place in places.items() if place is not None}
     parts, rule = _split(section, {name: _read(*paths) for name, paths in given.items()})
-    tokenizers = tuple(_tokenizer(section, [pair[side] for pair in parts["train"]]) for side in (0, 1))
-    encoding = PairEncoding(*tokenizers, section.max_length)
+    source, target = (_tokenizer(section, [pair[side] for pair in parts["train"]]) for side in (0, 1))
+    encoding = PairEncoding(source, target, section.max_length)
     splits, left_out = fitting(parts, encoding)
     if not splits["train"]:
         raise DataError(f"{section.path}: every training pair is longer than data.max_length {section.max_length}")
@@ -126,7 +126,8 @@ def _read(source: Path, target: Path) -> list[Pair]:
     sides = [[line.strip() for line in _lines(path)] for path in (source, target)]
     if len(sides[0]) != len(sides[1]):
         raise DataError(
-            f"{source} has {len(sides[0])} lines, but {target} {len(sides[1])}: parallel files have one line for each pair"
+            f"{source} has {len(sides[0])} lines, but {target} {len(sides[1])}: "
+            "parallel files have one line for each pair"
         )
     pairs = []
     for number, pair in enumerate(zip(*sides, strict=True), start=1):

@@ -81,5 +81,7 @@ def _opened(path: Path):  # type: ignore[no-untyped-def]  # PIL.Image.Image, whi
                 )
             picture.load()
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: expected a picture ({', '.join(_FORMATS)}), found damage or another form: {error}") from None
+        raise DataError(
+            f"{path}: expected a picture ({', '.join(_FORMATS)}), found damage or another form: {error}"
+        ) from None
     return picture

@@ -46,7 +46,7 @@ class LabelledImages:
         return len(self.indices)
 
     def key(self, index: int) -> bytes:
-        return self.keys[self.indices[index]]
+        return self.keys[int(self.indices[index])]
 
     def raw(self, index: int) -> NDArray[np.uint8]:
         """The image before normalisation: UInt8[channels, height, width]."""

@@ -136,8 +136,8 @@ def read_text(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: expected text in UTF-8, found the byte 0x{data[error.start]:02x} at offset {error.start}: convert "
-            "it, for example with iconv -f LATIN1 -t UTF-8"
+            f"{path}: expected text in UTF-8, found the byte 0x{data[error.start]:02x} at offset {error.start}: "
+            "convert it, for example with iconv -f LATIN1 -t UTF-8"
         ) from None
     if not text.strip():
         raise DataError(f"{path}: expected a text, found {'nothing but white space' if text else 'an empty file'}")

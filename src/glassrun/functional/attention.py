@@ -120,7 +120,7 @@ def padding_mask(tokens: Int[Tensor, "batch key"], padding_token: int) -> Bool[T
 
 def split_heads(x: Float[Tensor, "batch length d_model"], num_heads: int) -> Float[Tensor, "batch heads length d_k"]:
     """Cut the features into heads: head h takes the features from h · d_k to (h + 1) · d_k."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+    return x.view(*x.shape[:-1], num_heads, -1).transpose(-3, -2)
 
 
 def merge_heads(x: Float[Tensor, "batch heads length d_k"]) -> Float[Tensor, "batch length d_model"]:

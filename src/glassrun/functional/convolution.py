@@ -24,7 +24,8 @@ def convolution(
 
         out[n, o, i, j] = b[o] + Σ_c Σ_u Σ_v kernel[o, c, u, v] · image[n, c, i·s + u − p, j·s + v − p]
 
-    with s the stride and p the padding. Outside the image there are zeros. (Strictly a cross-correlation: the kernel is not flipped.)
+    with s the stride and p the padding. Outside the image there are zeros. (Strictly a
+    cross-correlation: the kernel is not flipped.)
 
     Source: LeCun et al. 1998, section II.A.
     """

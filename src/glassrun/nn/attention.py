@@ -44,13 +44,7 @@ class MultiHeadAttention(nn.Module):
         query: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch key d_model"],
         *,
-        mask: Bool[
-            Tensor,
-            (
-                batch  # heads #query key
-            ),
-        ]
-        | None = None,
+        mask: Bool[Tensor, "batch #heads #query key"] | None = None,
         causal: bool = False,
         weights: Literal[False] = False,
     ) -> Float[Tensor, "batch query d_model"]: ...
@@ -60,13 +54,7 @@ class MultiHeadAttention(nn.Module):
         query: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch key d_model"],
         *,
-        mask: Bool[
-            Tensor,
-            (
-                batch  # heads #query key
-            ),
-        ]
-        | None = None,
+        mask: Bool[Tensor, "batch #heads #query key"] | None = None,
         causal: bool = False,
         weights: Literal[True],
     ) -> tuple[Float[Tensor, "batch query d_model"], Float[Tensor, "batch heads query key"]]: ...
@@ -75,13 +63,7 @@ class MultiHeadAttention(nn.Module):
         query: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch key d_model"],
         *,
-        mask: Bool[
-            Tensor,
-            (
-                batch  # heads #query key
-            ),
-        ]
-        | None = None,
+        mask: Bool[Tensor, "batch #heads #query key"] | None = None,
         causal: bool = False,
         weights: bool = False,
     ) -> (

@@ -77,18 +77,13 @@ class EncoderLayer(nn.Module):
         self,
         x: Float[Tensor, "batch length d_model"],
         *,
-        mask: Bool[
-            Tensor,
-            (
-                batch  # heads #query key
-            ),
-        ]
-        | None = None,
+        mask: Bool[Tensor, "batch #heads #query key"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "batch length d_model"]:
         """The tokens after this layer; `mask` and `causal` as for `MultiHeadAttention`."""
         x = self.attention_residual(x, lambda y: self.attention(y, y, mask=mask, causal=causal))
-        return self.feed_forward_residual(x, self.feed_forward)
+        x = self.feed_forward_residual(x, self.feed_forward)
+        return x
 
 
 class DecoderLayer(nn.Module):
@@ -121,13 +116,7 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "batch target d_model"],
         memory: Float[Tensor, "batch source d_model"],
         *,
-        memory_mask: Bool[
-            Tensor,
-            (
-                batch  # heads #target source
-            ),
-        ]
-        | None = None,
+        memory_mask: Bool[Tensor, "batch #heads #target source"] | None = None,
     ) -> Float[Tensor, "batch target d_model"]:
         """The target's tokens after this layer.
 
@@ -138,4 +127,5 @@ class DecoderLayer(nn.Module):
         """
         x = self.self_attention_residual(x, lambda y: self.self_attention(y, y, causal=True))
         x = self.cross_attention_residual(x, lambda y: self.cross_attention(y, memory, mask=memory_mask))
-        return self.feed_forward_residual(x, self.feed_forward)
+        x = self.feed_forward_residual(x, self.feed_forward)
+        return x

@@ -55,7 +55,7 @@ def numerics() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "blas": "MKL" if torch.backends.mkl.is_available() else _build_setting("BLAS_INFO"),
+        "blas": "MKL" if torch.backends.mkl.is_available() else _build_setting("BLAS_INFO"),  # type: ignore[no-untyped-call]
         "onednn": _onednn_version(),
         "threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -117,7 +117,7 @@ def _cuda() -> dict[str, Any] | None:
         return None
     return {
         "runtime": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import RunFolderError
@@ -142,14 +143,13 @@ def read(path: Path, identity: str) -> list[Line]:
 
 def _decode(values: Mapping[str, object], where: str) -> Line:
     try:
-        step = Step(
-            **{
-                name: float.fromhex(str(values[f"{name}_hex"]))
-                if kind == "float"
-                else {"int": int, "str": str}[str(kind)](values[name])
-                for name, kind in Step.__annotations__.items()
-            }
-        )
+        fields: dict[str, Any] = {
+            name: float.fromhex(str(values[f"{name}_hex"]))
+            if kind == "float"
+            else {"int": int, "str": str}[str(kind)](values[name])
+            for name, kind in Step.__annotations__.items()
+        }
+        step = Step(**fields)
         return Line(step, str(values["chain"]), float(str(values["seconds"])))
     except (KeyError, ValueError, TypeError) as error:
         raise RunFolderError(f"{where}: not a ledger line: {error}") from None

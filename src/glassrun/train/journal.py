@@ -8,6 +8,7 @@ from typing import Any
 from glassrun.digest import digest_bytes
 from glassrun.errors import Diverged, RunFolderError
 from glassrun.record.files import Appender
+from glassrun.record.fingerprint import Fingerprinter
 from glassrun.record.ledger import Line, Step, TensorTable, complete_lines, first_phase, link
 from glassrun.record.run_folder import RunFolder
 from glassrun.train import checkpoint as checkpoints
@@ -153,7 +154,7 @@ class Comparing:
         if not path.exists():
             return
         expected = checkpoints.read(path).values["fingerprints"]["optimizer"]
-        found = checkpoints.optimizer_fingerprint(state, checkpoints.Fingerprinter())
+        found = checkpoints.optimizer_fingerprint(state, Fingerprinter())
         if found != expected:
             raise Diverged(f"step {state.step}: phase optimizer: the optimizer's state is {found}, recorded {expected}")
 

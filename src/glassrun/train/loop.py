@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
@@ -116,7 +117,7 @@ class Trainer:
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
-        parameter_prints = self._fingerprints(list(self.parameters))
+        parameter_prints = self._fingerprints(self.parameters)
         state.step = step
         fields = Step(
             step=step,
@@ -181,7 +182,7 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _fingerprints(self, tensors: list[Tensor | None] | list[Tensor]) -> list[int | None]:
+    def _fingerprints(self, tensors: Sequence[Tensor | None]) -> list[int | None]:
         """One fingerprint per tensor; the work is divided over the workers, so every worker must hold the same bits."""
         rank, world_size = self.workers.rank, self.workers.world_size
         own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]

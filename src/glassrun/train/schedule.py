@@ -55,7 +55,8 @@ def learning_rate(recipe: Recipe, step: int, training_examples: int) -> float:
     """The learning rate of a step of a recipe."""
     schedule, peak = recipe.schedule, recipe.optimizer.lr
     warmup = warmup_steps(recipe, training_examples)
-    if schedule.kind == "warmup-cosine":
+    kind: str = schedule.kind
+    if kind == "warmup-cosine":
         return warmup_cosine(
             step,
             peak_lr=peak,

@@ -57,8 +57,12 @@ def seed(number: int) -> Seeded:
     return Seeded(tuple(done), tuple(missed))
 
 
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def _set_cublas_workspace(done: list[str], missed: list[str]) -> None:
-    if torch.cuda.is_available() and torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+    if _cuda_in_use() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
         missed.append("CUBLAS_WORKSPACE_CONFIG: CUDA is in use already; set it to :4096:8 before the first CUDA call")
     else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

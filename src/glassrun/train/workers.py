@@ -28,7 +28,7 @@ class Workers:
         if world_size > 1:
             dist.init_process_group(
                 "gloo",
-                store=dist.FileStore(store, world_size),
+                store=dist.FileStore(store, world_size),  # type: ignore[attr-defined]
                 rank=rank,
                 world_size=world_size,
                 timeout=timedelta(minutes=30),

@@ -1,0 +1,272 @@
+"""The report's parts that look into the model: its layers, and what each kind of model makes of a real example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glassrun.data.encoding import ImageEncoding, PairEncoding, TextEncoding
+from glassrun.data.pixels import LabelledImages
+from glassrun.data.source import Dataset
+from glassrun.look import figures
+from glassrun.look.capture import Capture, capturing
+from glassrun.nn.convolution import ConvolutionBlock
+from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
+from glassrun.tasks.base import Task, logits_of
+from glassrun.train.generate import greedy, sample
+
+_SHOWN_MAPS = 12  # of each layer
+_SHOWN_LAYERS = 8  # with convolutions
+_SHOWN_TOKENS = 24  # of a text for a language model
+_SHOWN_POSITIONS = 64
+_SHOWN_PAIRS = 8
+_SAMPLE_TOKENS = 400
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its title and what is to be seen in it."""
+
+    svg: str
+    title: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `numbers` are the columns that hold numbers; a folded one opens on a click."""
+
+    rows: Sequence[Sequence[str]]
+    head: Sequence[str] = ()
+    title: str = ""
+    numbers: Sequence[int] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the report."""
+
+    title: str
+    text: str = ""
+    figures: Sequence[Figure] = field(default_factory=tuple)
+    tables: Sequence[Table] = field(default_factory=tuple)
+    code: str = ""
+
+
+def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part]:
+    """Everything that a real example, the first of the split that was kept back, shows of a model."""
+    split = next(name for name in ("test", "validation", "train") if name in dataset.splits)
+    inputs, batch = _inputs(task, dataset, split)
+    with torch.no_grad(), capturing(model) as seen:
+        output = model(*inputs)
+    yield _network(model, seen, inputs)
+    encoding = dataset.encoding
+    if isinstance(encoding, ImageEncoding):
+        yield from _image_parts(model, seen, dataset, split, encoding, output)
+    elif isinstance(encoding, PairEncoding):
+        yield from _pair_parts(model, seen, dataset, split, encoding, batch)
+    else:
+        yield from _text_parts(model, seen, encoding, inputs[0])
+    yield from _position_parts(model)
+
+
+def _inputs(task: Task, dataset: Dataset, split: str) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """What the model is called with, for one example."""
+    batch = task.collate([dataset.splits[split].example(0, 0)])
+    if isinstance(dataset.encoding, ImageEncoding):
+        return (batch["image"],), batch
+    if isinstance(dataset.encoding, PairEncoding):
+        return (batch["source"], batch["target"][:, :-1]), batch
+    return (batch["inputs"][:, :_SHOWN_TOKENS],), batch
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+def _network(model: nn.Module, seen: Capture, inputs: Sequence[Tensor]) -> Part:
+    total = sum(parameter.numel() for parameter in model.parameters())
+    rows = [
+        (layer.name, layer.kind, layer.settings, _shape(layer.shape), f"{layer.parameters:,}")
+        for layer in seen.layers
+        if layer.kind != "Identity" and layer.settings != "p=0.0, inplace=False"
+    ]
+    start = [("input", "", "", _shape(tensor.shape), "") for tensor in inputs]
+    shared = "" if sum(layer.parameters for layer in seen.layers) == total else " Layers that share weights name them each."
+    return Part(
+        "The network",
+        f"{type(model).__name__} with {total:,} parameters, layer by layer as one example goes through it. "
+        f"Shapes begin with the batch of one.{shared}",
+        tables=[
+            Table([*start, *rows], ("layer", "kind", "settings", "output shape", "parameters"), numbers=(4,)),
+        ],
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def _image_parts(
+    model: nn.Module, seen: Capture, dataset: Dataset, split: str, encoding: ImageEncoding, output: Any
+) -> Iterator[Part]:
+    images = dataset.splits[split]
+    assert isinstance(images, LabelledImages), "the encoding is of images"
+    rows: list[tuple[str, Any]] = [("input", images.raw(0))]
+    rows += [
+        (f"{name}: {maps.shape[1]} maps of {maps.shape[2]} × {maps.shape[3]}", maps[0, :_SHOWN_MAPS].float().numpy())
+        for name, maps in _feature_maps(model, seen)
+    ]
+    true = encoding.classes[int(images.example(0, 0)["label"])]
+    shares = torch.softmax(logits_of(output)[0].double(), -1)
+    found = encoding.classes[int(shares.argmax())]
+    if len(rows) > 1:
+        yield Part(
+            "Feature maps",
+            f"The first image of the {split} split, a {true!r}, and what the filters of each layer make of it. "
+            f"Each row has one scale, from dark (its smallest value) to bright (its largest). "
+            f"The model takes it for {found!r} with probability {int(float(shares.max()) * 1e4) / 1e4:.4f}.",
+            figures=[Figure(figures.images(rows))],
+        )
+    counts = _confusion(model, images, len(encoding.classes))
+    right = int(np.trace(counts))
+    yield Part(
+        "Confusion matrix",
+        f"The {split} split: {right} of {counts.sum()} images are on the diagonal, where the prediction is right.",
+        figures=[Figure(figures.confusion(counts, encoding.classes))],
+    )
+
+
+def _feature_maps(model: nn.Module, seen: Capture) -> list[tuple[str, Tensor]]:
+    """The outputs of the blocks with a convolution, or of the convolutions that stand alone."""
+    blocks = [name for name, module in model.named_modules() if isinstance(module, ConvolutionBlock)]
+    alone = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and not any(name.startswith(f"{block}.") for block in blocks)
+    ]
+    order = [name for name in seen.outputs if name in {*blocks, *alone}]
+    return [(name, seen.outputs[name]) for name in order[:_SHOWN_LAYERS]]
+
+
+@torch.no_grad()
+def _confusion(model: nn.Module, images: LabelledImages, classes: int) -> Any:
+    """How often each class was taken for each: Int64[true, predicted]."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    for start in range(0, len(images), _EVALUATION_BATCH):
+        examples = [images.example(i, 0) for i in range(start, min(start + _EVALUATION_BATCH, len(images)))]
+        logits = logits_of(model(torch.from_numpy(np.stack([example["image"] for example in examples]))))
+        labels = [example["label"] for example in examples]
+        np.add.at(counts, (labels, logits.argmax(-1).numpy()), 1)
+    return counts
+
+
+# --- pairs and texts -------------------------------------------------------------------------------------------------
+
+
+def _pair_parts(
+    model: nn.Module, seen: Capture, dataset: Dataset, split: str, encoding: PairEncoding, batch: dict[str, Tensor]
+) -> Iterator[Part]:
+    yield _written(model, dataset, split, encoding)
+    source = encoding.source.shown(batch["source"][0].tolist())
+    target = encoding.target.shown(batch["target"][0].tolist())
+    text = encoding.source.decode(batch["source"][0].tolist())
+    self_figures, cross_figures = [], []
+    for name, weights in seen.attention.items():
+        if weights.shape[-1] == len(source) and "cross" in name:
+            drawn = figures.attention(_heads(weights), target[1:], source, "token being written", "source token")
+            cross_figures.append(Figure(drawn, _readable(name)))
+        else:
+            tokens = source if weights.shape[-1] == len(source) and "encoder" in name else target[:-1]
+            self_figures.append(Figure(figures.attention(_heads(weights), tokens, tokens, "query", "key"), _readable(name)))
+    if cross_figures:
+        yield Part(
+            "Cross-attention",
+            f"Queries come from the target that is being written, keys and values from the source, here {text!r}. "
+            "Each row is the token being written and sums to one: where in the source the head looks for it.",
+            figures=cross_figures,
+        )
+    if self_figures:
+        yield Part(
+            "Self-attention",
+            "Queries, keys and values come from the same sequence. In the decoder no token looks at a later one.",
+            figures=self_figures,
+        )
+
+
+def _written(model: nn.Module, dataset: Dataset, split: str, encoding: PairEncoding) -> Part:
+    """What the model writes for the first examples."""
+    rows = []
+    for index in range(min(_SHOWN_PAIRS, len(dataset.splits[split]))):
+        example = dataset.splits[split].example(index, 0)
+        written = encoding.target.decode(greedy(model, example["source"].tolist(), encoding.max_length))
+        true = encoding.target.decode(example["target"].tolist())
+        rows.append((encoding.source.decode(example["source"].tolist()), written, "right" if written == true else true))
+    return Part(
+        "What it writes",
+        f"The first examples of the {split} split, which it was not trained on, by greedy decoding.",
+        tables=[Table(rows, ("source", "written", "right, or what it should be"))],
+    )
+
+
+def _text_parts(model: nn.Module, seen: Capture, encoding: TextEncoding, tokens: Tensor) -> Iterator[Part]:
+    before = tokens[0].tolist()
+    after = sample(model, before, _SAMPLE_TOKENS, context=encoding.context, temperature=0.8, seed=1)
+    yield Part(
+        "What it writes",
+        f"The first {len(before)} tokens are from the held-out text, the next {_SAMPLE_TOKENS} are drawn from the model "
+        "at temperature 0.8 with seed 1.",
+        code=encoding.tokenizer.decode([*before, *after]),
+    )
+    shown = encoding.tokenizer.shown(before)
+    drawn = [
+        Figure(figures.attention(_heads(weights), shown, shown, "query", "key"), _readable(name))
+        for name, weights in seen.attention.items()
+    ]
+    if drawn:
+        yield Part(
+            "Self-attention",
+            f"Each head of each layer on the first {len(shown)} tokens of the held-out text. Row by row, what the token "
+            "takes from itself and the tokens before it; every row sums to one.",
+            figures=drawn,
+        )
+
+
+def _heads(weights: Tensor) -> Any:
+    return weights[0].float().numpy()
+
+
+def _readable(name: str) -> str:
+    """A module's name for people: `decoder.0.cross_attention` is "decoder layer 1: cross-attention"."""
+    *path, last = name.split(".")
+    stack = path[0].removesuffix("s") if path else ""
+    numbers = [int(part) + 1 for part in path if part.isdecimal()]
+    where = f"{stack} layer {numbers[0]}" if numbers and stack != "layer" else f"layer {numbers[0]}" if numbers else stack
+    kind = {"attention": "self-attention"}.get(last, last.replace("_", "-"))
+    return f"{where}: {kind}" if where else kind
+
+
+def _position_parts(model: nn.Module) -> Iterator[Part]:
+    for module in model.modules():
+        if isinstance(module, SinusoidalPositions):
+            table, text = module.table, "Sines and cosines of wavelengths from 2π to 10000 · 2π: fixed, not learned."
+        elif isinstance(module, LearnedPositions):
+            table, text = module.weight, "One vector for each position, learned with the rest."
+        else:
+            continue
+        shown = table.detach()[:_SHOWN_POSITIONS].float().numpy()
+        yield Part(
+            "Position encoding",
+            f"{text} Attention alone does not know the order of its tokens; this is added to each token's embedding.",
+            figures=[Figure(figures.positions(shown), caption=f"The first {len(shown)} of {len(table)} positions.")],
+        )
+        return  # source and target have the same kind

@@ -1,0 +1,160 @@
+"""The report of a run: one HTML file that opens with no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassrun.errors import BadInput, MissingDependency, RunFolderError
+from glassrun.look import figures
+from glassrun.look.parts import Figure, Part, Table, model_parts
+from glassrun.record.files import write_atomic
+from glassrun.show import metric_text, summary
+from glassrun.train.schedule import warmup_steps
+
+if TYPE_CHECKING:
+    from glassrun.run import Run
+
+_MOST_POINTS = 4000  # of a curve
+
+
+def write(run: Run) -> Path:
+    """Write `report.html` into the run's folder; returns its path.
+
+    Raises:
+        RunFolderError: the run is damaged, or has no step yet.
+        MissingDependency: matplotlib or jinja2 is not installed.
+    """
+    values = summary(run.path)
+    if not values["steps"]:
+        raise RunFolderError(f"{run.path}: nothing to report yet: the run has no step. glassrun resume {run.path}")
+    notes: list[str] = []
+    parts = [_curves(run), *_looks(run, notes), *_about(run)]
+    page = _template().render(
+        title=values["name"],
+        subtitle=_subtitle(values),
+        tiles=_tiles(values),
+        notes=notes,
+        parts=parts,
+    )
+    path = run.path / "report.html"
+    write_atomic(path, page.encode())
+    return path
+
+
+def _template() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError:
+        raise MissingDependency("jinja2", "the report", extra="figures") from None
+    text = resources.files("glassrun.look").joinpath("report.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+
+
+def _subtitle(values: Mapping[str, Any]) -> str:
+    workers = " then ".join(str(session["workers"]) for session in values["sessions"])
+    return (
+        f"{values['status']}: {values['steps']} of {values['steps_planned']} steps, seed {values['seed']}, "
+        f"{values['seconds']:.1f} s of training on {workers} workers, begun {values['sessions'][0]['started']}"
+    )
+
+
+def _tiles(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [("training loss", f"{values['loss']:.4f}" if values["loss"] is not None else "not finite")]
+    for split, metrics in values["metrics"].items():
+        found += [
+            (f"{split} {name.replace('_', ' ')}", metric_text(name, value))
+            for name, value in metrics.items()
+            if name not in ("step", "examples") and value is not None
+        ]
+    return found
+
+
+def _curves(run: Run) -> Part:
+    """Loss and learning rate by step."""
+    folder = run.folder
+    lines = [line.step for line in run.ledger if isfinite(line.step.loss)]
+    every = -(-len(lines) // _MOST_POINTS) or 1
+    evaluations: dict[str, tuple[list[int], list[float]]] = {}
+    for found in run.metrics:
+        if found.get("loss") is not None and found["split"] != "test":
+            steps, losses = evaluations.setdefault(found["split"], ([], []))
+            steps.append(found["step"])
+            losses.append(found["loss"])
+    train = folder.header["data"]["splits"]["train"]["examples"]
+    warmup = warmup_steps(folder.recipe, train)
+    text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
+    text += ", then falls as a cosine." if folder.recipe.schedule.kind == "warmup-cosine" else ", then stays."
+    if not lines:
+        return Part("Loss and learning rate", "No step has a finite loss.")
+    shown = lines[::every]
+    drawn = figures.curves(
+        [step.step for step in shown],
+        [step.loss for step in shown],
+        [step.learning_rate for step in shown],
+        evaluations,
+        warmup,
+    )
+    return Part("Loss and learning rate", text, figures=[Figure(drawn)])
+
+
+def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
+    """What the model shows; where it or the data cannot be read, a note that says why."""
+    from glassrun.tasks import registry as tasks
+
+    if not isinstance(run.recipe.task, str):
+        notes.append("The model is not looked into here: the task is not one of glassrun's own.")
+        return
+    try:
+        dataset, model = run.dataset, run.model
+        yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+    except BadInput as error:
+        notes.append(f"The model is not looked into here: {error}")
+
+
+def _about(run: Run) -> Iterator[Part]:
+    """What the run is, what it ran on, and how to run it again."""
+    header, values = run.folder.header, summary(run.path)
+    yield Part(
+        "The same bits again",
+        "A run's bits follow from config, data, code, numerics and library versions. The chain stands for the whole "
+        "history: two runs with the same chain went through the same bits at every step.",
+        tables=[
+            Table(
+                [
+                    ("chain", values["chain"]),
+                    ("parameters", values["params_fingerprint"]),
+                    ("config digest", values["config_digest"]),
+                    ("data digest", values["data_digest"]),
+                    ("code digest", values["code"] or ""),
+                ]
+            )
+        ],
+        code=f"glassrun replay {run.path.name}\nglassrun train {run.path.name}/config.yaml",
+    )
+    yield Part("Config", tables=[Table(_flat(header["config"]))])
+    environment = dict(header["environment"])
+    packages = environment.pop("packages")
+    build = environment.pop("torch_build")
+    yield Part(
+        "Data and environment",
+        tables=[
+            Table(_flat(header["data"]), title="data"),
+            Table(_flat(environment), title="environment"),
+            Table(_flat(packages), title=f"all {len(packages)} packages", folded=True),
+            Table([(line.strip(),) for line in build.splitlines()], title="how torch was built", folded=True),
+        ],
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as rows of a dotted name and a text."""
+    if isinstance(values, Mapping):
+        return [row for name, value in values.items() for row in _flat(value, f"{prefix}.{name}" if prefix else name)]
+    if isinstance(values, list) and values and all(isinstance(value, Mapping) for value in values):
+        return [row for number, value in enumerate(values, 1) for row in _flat(value, f"{prefix}.{number}")]
+    text = ", ".join(map(str, values)) if isinstance(values, list) else "none" if values is None else str(values)
+    return [(prefix, text)]

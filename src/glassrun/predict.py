@@ -1,0 +1,86 @@
+"""A run's model put to use: classify an image, translate a text, go on from a prompt. The data need not be there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from glassrun.data.encoding import Encoding, ImageEncoding, PairEncoding, TextEncoding, from_plain
+from glassrun.errors import ConfigError, DataError
+from glassrun.tasks.base import logits_of
+from glassrun.train.generate import greedy, sample
+
+if TYPE_CHECKING:
+    from glassrun.run import Run
+
+Kind = TypeVar("Kind", ImageEncoding, PairEncoding, TextEncoding)
+
+_SHOWN_CLASSES = 3
+# What an option needs, and what to use with a run of another kind.
+_OPTION_OF = {ImageEncoding: "--image FILE", PairEncoding: "--text TEXT", TextEncoding: "--prompt TEXT"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says: as text for people, as plain values for scripts."""
+
+    text: str
+    values: dict[str, Any]
+
+
+@torch.no_grad()
+def classify(run: Run, image: Path) -> Prediction:
+    """The probabilities of the classes for an image file, the likeliest first.
+
+    Raises:
+        BadInput: the run's model does not classify images, or the file is no image.
+    """
+    encoding = _encoding(run, ImageEncoding, "--image")
+    pixels = torch.from_numpy(encoding.encode(image))[None]
+    shares = torch.softmax(logits_of(run.model(pixels))[0].double(), dim=-1).tolist()
+    order = sorted(range(len(shares)), key=lambda label: -shares[label])
+    ranked = {encoding.classes[label]: shares[label] for label in order}
+    lines = [f"{name}  {int(share * 1e4) / 100:.2f} %" for name, share in list(ranked.items())[:_SHOWN_CLASSES]]
+    return Prediction("\n".join(lines), {"class": encoding.classes[order[0]], "probabilities": ranked})
+
+
+def translate(run: Run, text: str) -> Prediction:
+    """The target that the model writes for a source text, by greedy decoding.
+
+    Raises:
+        BadInput: the run's model does not translate, or the text is empty or too long.
+    """
+    encoding = _encoding(run, PairEncoding, "--text")
+    target = greedy(run.model, encoding.encode_source(text).tolist(), encoding.max_length)
+    written = encoding.target.decode(target)
+    return Prediction(written, {"source": text, "target": written})
+
+
+def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) -> Prediction:
+    """The prompt and `tokens` more tokens, sampled; equal for equal seeds.
+
+    Raises:
+        BadInput: the run's model is no language model, or the prompt is empty or has characters it does not know.
+    """
+    encoding = _encoding(run, TextEncoding, "--prompt")
+    before = encoding.tokenizer.encode(prompt).tolist()
+    if not before:
+        raise DataError("--prompt: expected at least one character to go on from, found none")
+    after = sample(run.model, before, tokens, context=encoding.context, temperature=temperature, seed=seed)
+    written = encoding.tokenizer.decode([*before, *after])
+    return Prediction(written, {"prompt": prompt, "text": written, "seed": seed, "temperature": temperature})
+
+
+def _encoding(run: Run, kind: type[Kind], option: str) -> Kind:
+    folder = run.folder
+    if "encoding" not in folder.header:
+        raise ConfigError(f"{folder.path}: the run never began to train: glassrun resume {folder.path}")
+    found: Encoding = from_plain(folder.header["encoding"])
+    if not isinstance(found, kind):
+        raise ConfigError(
+            f"{option}: the run {folder.recipe.name!r} has the task {folder.recipe.task}: use {_OPTION_OF[type(found)]}"
+        )
+    return found
