@@ -118,8 +118,14 @@ class DatesData(BuiltInData):
     split: Literal["hash"] = "hash"
     examples: Count = 60_000
     languages: tuple[str, ...] | None = None  # None: all of `glassrun.data.dates.LANGUAGES`
-    first_year: Annotated[int, Field(ge=1000, le=9999)] = 1900
-    last_year: Annotated[int, Field(ge=1000, le=9999)] = 2099
+    first_year: Annotated[int, Field(ge=1000, le=9999)] = 1000
+    last_year: Annotated[int, Field(ge=1000, le=9999)] = 2999
+
+    @model_validator(mode="after")
+    def _has_years(self) -> Self:
+        if self.last_year < self.first_year:
+            raise ValueError(f"last_year is {self.last_year}, before first_year {self.first_year}")
+        return self
 
 
 DATA: dict[str, type[Data]] = {

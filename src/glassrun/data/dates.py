@@ -5,7 +5,7 @@ Only forms whose meaning is determined: the month has a name (or a sign of its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -18,11 +18,10 @@ from glassrun.data.pairs import Pair, facts, fitting, preprocessing
 from glassrun.data.source import Dataset
 from glassrun.data.splits import by_hash, content_key
 from glassrun.data.tokenizers import CharTokenizer
-from glassrun.errors import DataError, MissingDependency
+from glassrun.errors import ConfigError, DataError, MissingDependency, nearest
 from glassrun.keys import derive
 
 LANGUAGES = ("ca", "da", "de", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "zh")
-FIRST, LAST = date(1800, 1, 1), date(2199, 12, 31)
 
 # What people also write, in the notation of Babel's own patterns (Unicode LDML). `{th}` is the English ordinal's end.
 _ALSO = {
@@ -70,12 +69,16 @@ class Form:
 
 def load(section: DatesData, seed: int) -> Dataset:
     """Dates drawn by (seed, number), split by a hash of the ISO date: no date of a split is in another in any form."""
-    pairs = [example(seed, number) for number in range(section.examples)]
+    languages = _languages(section)
+    pairs = [
+        example(seed, number, languages=languages, first_year=section.first_year, last_year=section.last_year)
+        for number in range(section.examples)
+    ]
     indices = by_hash([content_key(target.encode()) for _, target in pairs])
     parts = {name: [pairs[index] for index in chosen] for name, chosen in indices.items() if len(chosen)}
     if "train" not in parts:
         raise DataError(f"data.examples: {section.examples} are too few: none fell into the training split")
-    source, target = CharTokenizer(_alphabet(), special=True), CharTokenizer("0123456789-", special=True)
+    source, target = CharTokenizer(_alphabet(languages), special=True), CharTokenizer("0123456789-", special=True)
     encoding = PairEncoding(source, target, _MAX_LENGTH)
     splits, left_out = fitting(parts, encoding)
     described = manifest(
@@ -83,7 +86,12 @@ def load(section: DatesData, seed: int) -> Dataset:
         splits=splits,
         rule="hash of the ISO date, 80/10/10",
         preprocessing=[
-            {"step": "make", "first": FIRST.isoformat(), "last": LAST.isoformat(), "languages": list(LANGUAGES)},
+            {
+                "step": "make",
+                "languages": list(languages),
+                "first_year": section.first_year,
+                "last_year": section.last_year,
+            },
             *preprocessing(encoding),
         ],
         versions={"babel": _version()},
@@ -92,19 +100,28 @@ def load(section: DatesData, seed: int) -> Dataset:
     return Dataset(splits, described, facts(encoding), encoding)
 
 
-def example(seed: int, number: int) -> Pair:
-    """The date that a number stands for, as people write it and as ISO 8601 does.
+def example(seed: int, number: int, *, languages: Sequence[str], first_year: int, last_year: int) -> Pair:
+    """The date that a number stands for, as people write it and as ISO 8601 does; a pure function of its arguments.
 
-    >>> example(1, 0) == example(1, 0)
-    True
+    >>> example(1, 0, languages=["fr"], first_year=1990, last_year=2009)
+    ('dimanche 26 octobre 2008', '2008-10-26')
     """
-    by_language = _by_language()
-    rest, day = divmod(derive(seed, "date", number), LAST.toordinal() - FIRST.toordinal() + 1)
-    rest, language = divmod(rest, len(LANGUAGES))
-    rest, form = divmod(rest, len(by_language[language]))
-    written = date.fromordinal(FIRST.toordinal() + day)
-    case = _CASES[rest % len(_CASES)]
-    return case(by_language[language][form].write(written)), written.isoformat()
+    first, last = date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal()
+    rest, day = divmod(derive(seed, "date", number), last - first + 1)
+    rest, language = divmod(rest, len(languages))
+    own = _of_language(languages[language])
+    rest, form = divmod(rest, len(own))
+    written = date.fromordinal(first + day)
+    return _CASES[rest % len(_CASES)](own[form].write(written)), written.isoformat()
+
+
+def _languages(section: DatesData) -> tuple[str, ...]:
+    for language in section.languages or ():
+        if language not in LANGUAGES:
+            raise ConfigError(f"data.languages: {language!r} is not known; {nearest(language, LANGUAGES)}")
+    if section.languages == ():
+        raise ConfigError("data.languages: expected at least one language, found none")
+    return tuple(sorted(set(section.languages or LANGUAGES)))
 
 
 @cache
@@ -122,8 +139,8 @@ def forms() -> tuple[Form, ...]:
 
 
 @cache
-def _by_language() -> tuple[tuple[Form, ...], ...]:
-    return tuple(tuple(form for form in forms() if form.language == language) for language in LANGUAGES)
+def _of_language(language: str) -> tuple[Form, ...]:
+    return tuple(form for form in forms() if form.language == language)
 
 
 def _locale(language: str) -> Any:
@@ -155,7 +172,7 @@ def _pieces(language: str, pattern: str) -> tuple[Callable[[date], str], ...]:
 def _literal(text: str) -> Callable[[date], str]:
     if "{th}" in text:
         return lambda day: text.replace("{th}", _english_ordinal(day.day))
-    return lambda day: text
+    return lambda _: text
 
 
 def _field(locale: Any, letter: str, width: int) -> Callable[[date], str]:
@@ -181,10 +198,10 @@ def _english_ordinal(number: int) -> str:
 
 
 @cache
-def _alphabet() -> str:
-    """Every character that any form of any date can have: it depends on no sample."""
+def _alphabet(languages: tuple[str, ...]) -> str:
+    """Every character that any form of any date can have in these languages: it depends on no sample."""
     days = [date(2024, month, month) for month in range(1, 13)] + [date(2024, 1, day) for day in range(1, 8)]
-    texts = [form.write(day) for form in forms() for day in days]
+    texts = [form.write(day) for language in languages for form in _of_language(language) for day in days]
     cased = {character for text in texts for case in (str, str.lower, str.upper) for character in case(text)}
     return "".join(sorted(cased | set("0123456789")))
 

@@ -88,12 +88,42 @@ def _hook(seen: Capture, name: str) -> Any:
 
 
 def _settings(module: nn.Module) -> str:
-    """What a layer was made with."""
-    if isinstance(module, MultiHeadAttention):
-        return f"{module.num_heads} heads, {module.output.in_features // module.num_heads} features each"
-    if isinstance(module, FeedForward):
-        activation = module.activation.__name__
-        return f"{module.expand.in_features} → {module.expand.out_features} → {module.contract.out_features}, {activation}"
+    """What a layer was made with, in a few words."""
+    match module:
+        case MultiHeadAttention():
+            return f"{module.num_heads} heads of {module.output.in_features // module.num_heads} features"
+        case FeedForward():
+            widths = (module.expand.in_features, module.expand.out_features, module.contract.out_features)
+            return f"{' → '.join(map(str, widths))}, {module.activation.__name__}"
+        case nn.Linear():
+            return f"{module.in_features} → {module.out_features}{_no_bias(module)}"
+        case nn.Conv2d():
+            window = f"{_by(module.kernel_size)}, stride {_side(module.stride)}, padding {_side(module.padding)}"
+            return f"{module.in_channels} → {module.out_channels}, {window}{_no_bias(module)}"
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            return f"{_side(module.kernel_size)}, stride {_side(module.stride)}"
+        case nn.Embedding():
+            return f"{module.num_embeddings} tokens → {module.embedding_dim}"
+        case nn.BatchNorm2d():
+            return f"{module.num_features} features"
+        case nn.LayerNorm():
+            return f"{_by(module.normalized_shape)} features"
+        case nn.Dropout():
+            return f"{module.p * 100:g} %"
+        case nn.Flatten():
+            return ""
     return module.extra_repr()
 
 
+def _no_bias(module: nn.Linear | nn.Conv2d) -> str:
+    return "" if module.bias is not None else ", no bias"
+
+
+def _by(size: Any) -> str:
+    """A size for people: (3, 5) is "3 × 5", (64,) is "64", and what is no tuple stays as it is."""
+    return " × ".join(map(str, size)) if isinstance(size, tuple) else str(size)
+
+
+def _side(size: Any) -> str:
+    """The same, but (2, 2) is "2"."""
+    return str(size[0]) if isinstance(size, tuple) and len(set(size)) == 1 else _by(size)

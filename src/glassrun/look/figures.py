@@ -1,4 +1,4 @@
-"""The report's figures: numbers in, SVG text out. Text stays text, so that every script is shown in the reader's fonts."""
+"""The report's figures: numbers in, SVG out. Text stays text, so that every script is shown in the reader's fonts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "glassrun",  # the same numbers give the same text
     "font.family": "sans-serif",
@@ -79,14 +79,15 @@ def images(rows: Sequence[tuple[str, NDArray[Any]]]) -> str:
     All pictures of a row share one scale, from the row's smallest to its largest value.
     """
     columns = max(len(pictures) for _, pictures in rows)
-    figure, grid = _subplots(len(rows), columns, size=(7.6, 0.25 + len(rows) * (7.6 / columns + 0.28)), squeeze=False)
-    for (title, pictures), line in zip(rows, grid, strict=True):
+    figure = _figure((7.6, len(rows) * (7.6 / columns + 0.3)))
+    for (title, pictures), band in zip(rows, figure.subfigures(len(rows), 1, squeeze=False).flat, strict=True):
         low, high = float(pictures.min()), float(pictures.max())
+        line = band.subplots(1, columns, squeeze=False)[0]
+        band.suptitle(title, x=0.01, ha="left", color=_INK, fontsize=9)
         for axes in line:
             axes.axis("off")
         for picture, axes in zip(pictures, line, strict=False):
             axes.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        line[0].set_title(title, loc="left", color=_INK)
     return _svg(figure)
 
 
@@ -164,15 +165,22 @@ def _plain(text: str) -> str:
 
 
 def _subplots(rows: int, columns: int, *, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
-    """A figure of its own, without pyplot's global state."""
+    figure = _figure(size)
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """A figure of its own, without pyplot's global state; its size is in inches."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependency("matplotlib", "the report", extra="figures") from None
     with rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        return figure, figure.subplots(rows, columns, **options)
+        return Figure(figsize=size, layout="constrained")
 
 
 def _svg(figure: Figure) -> str:

@@ -95,10 +95,12 @@ def _network(model: nn.Module, seen: Capture, inputs: Sequence[Tensor]) -> Part:
     rows = [
         (layer.name, layer.kind, layer.settings, _shape(layer.shape), f"{layer.parameters:,}")
         for layer in seen.layers
-        if layer.kind != "Identity" and layer.settings != "p=0.0, inplace=False"
+        if layer.kind != "Identity" and (layer.kind, layer.settings) != ("Dropout", "0 %")
     ]
     start = [("input", "", "", _shape(tensor.shape), "") for tensor in inputs]
-    shared = "" if sum(layer.parameters for layer in seen.layers) == total else " Layers that share weights name them each."
+    shared = (
+        "" if sum(layer.parameters for layer in seen.layers) == total else " Layers that share weights name them each."
+    )
     return Part(
         "The network",
         f"{type(model).__name__} with {total:,} parameters, layer by layer as one example goes through it. "
@@ -110,7 +112,7 @@ def _network(model: nn.Module, seen: Capture, inputs: Sequence[Tensor]) -> Part:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
+    return "\u00a0×\u00a0".join(map(str, shape))  # no line break inside
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -187,7 +189,9 @@ def _pair_parts(
             cross_figures.append(Figure(drawn, _readable(name)))
         else:
             tokens = source if weights.shape[-1] == len(source) and "encoder" in name else target[:-1]
-            self_figures.append(Figure(figures.attention(_heads(weights), tokens, tokens, "query", "key"), _readable(name)))
+            self_figures.append(
+                Figure(figures.attention(_heads(weights), tokens, tokens, "query", "key"), _readable(name))
+            )
     if cross_figures:
         yield Part(
             "Cross-attention",
@@ -223,8 +227,8 @@ def _text_parts(model: nn.Module, seen: Capture, encoding: TextEncoding, tokens:
     after = sample(model, before, _SAMPLE_TOKENS, context=encoding.context, temperature=0.8, seed=1)
     yield Part(
         "What it writes",
-        f"The first {len(before)} tokens are from the held-out text, the next {_SAMPLE_TOKENS} are drawn from the model "
-        "at temperature 0.8 with seed 1.",
+        f"The first {len(before)} tokens are from the held-out text, the next {_SAMPLE_TOKENS} are drawn from the "
+        "model at temperature 0.8 with seed 1.",
         code=encoding.tokenizer.decode([*before, *after]),
     )
     shown = encoding.tokenizer.shown(before)
@@ -235,8 +239,8 @@ def _text_parts(model: nn.Module, seen: Capture, encoding: TextEncoding, tokens:
     if drawn:
         yield Part(
             "Self-attention",
-            f"Each head of each layer on the first {len(shown)} tokens of the held-out text. Row by row, what the token "
-            "takes from itself and the tokens before it; every row sums to one.",
+            f"Each head of each layer on the first {len(shown)} tokens of the held-out text. Row by row, what the "
+            "token takes from itself and the tokens before it; every row sums to one.",
             figures=drawn,
         )
 
@@ -250,7 +254,9 @@ def _readable(name: str) -> str:
     *path, last = name.split(".")
     stack = path[0].removesuffix("s") if path else ""
     numbers = [int(part) + 1 for part in path if part.isdecimal()]
-    where = f"{stack} layer {numbers[0]}" if numbers and stack != "layer" else f"layer {numbers[0]}" if numbers else stack
+    where = (
+        f"{stack} layer {numbers[0]}" if numbers and stack != "layer" else f"layer {numbers[0]}" if numbers else stack
+    )
     kind = {"attention": "self-attention"}.get(last, last.replace("_", "-"))
     return f"{where}: {kind}" if where else kind
 

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from glassrun.functional.feedforward import relu
-
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -27,9 +25,11 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
+        self.activation = nn.ReLU()
 
     def forward(
         self, x: Float[Tensor, "batch in_channels height width"]
     ) -> Float[Tensor, "batch out_channels height width"]:
         """The block's feature maps."""
-        return relu(self.norm(self.convolution(x)))
+        maps: Tensor = self.activation(self.norm(self.convolution(x)))
+        return maps
