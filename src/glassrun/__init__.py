@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
+    from glassrun.look.report import report
     from glassrun.run import Replay, Run, load, resume, train
     from glassrun.train.seeding import Seeded, seed
 
@@ -28,12 +29,32 @@ _HOMES = {
     "Run": "glassrun.run",
     "Seeded": "glassrun.train.seeding",
     "load": "glassrun.run",
+    "report": "glassrun.look.report",
     "resume": "glassrun.run",
     "seed": "glassrun.train.seeding",
     "train": "glassrun.run",
 }
 
-__all__ = ["GlassrunError", "Recipe", "Replay", "Run", "Seeded", "__version__", "load", "resume", "seed", "train"]
+__all__ = [
+    "GlassrunError",
+    "Recipe",
+    "Replay",
+    "Run",
+    "Seeded",
+    "__version__",
+    "load",
+    "report",
+    "resume",
+    "seed",
+    "train",
+]
+
+
+# The function `train` has the name of the package `glassrun.train`. Whoever loads that package first binds the name to
+# it for good, so it is loaded (it is empty) and unbound here: from then on `glassrun.train` is the function, and
+# `from glassrun.train import loop` still finds the package.
+import_module("glassrun.train")
+del globals()["train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -58,7 +58,9 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
     from glassrun import run as runs
     from glassrun.display import Display
 
-    if runs.load(run).status == "complete":
+    loaded = runs.load(run)
+    loaded.folder.check()
+    if loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display() as display:
@@ -149,8 +151,9 @@ def predict(
 def report(run: RunArgument) -> None:
     """Write the run's report.html, one file that opens with no network."""
     from glassrun import run as runs
+    from glassrun.look.report import report as write_report
 
-    typer.echo(f"report: {_shown(runs.load(run).report())}")
+    typer.echo(f"report: {_shown(write_report(runs.load(run)))}")
 
 
 @app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
@@ -207,11 +210,12 @@ def main() -> None:
 def _finish(run: Any) -> None:
     """After training: the report, and what came out."""
     from glassrun.errors import MissingDependency
+    from glassrun.look.report import report as write_report
     from glassrun.show import as_text, summary
 
     typer.echo(as_text(summary(run.path)))
     try:
-        typer.echo(f"report      {_shown(run.report())}")
+        typer.echo(f"report      {_shown(write_report(run))}")
     except MissingDependency as error:
         typer.echo(f"report      not written: {error}")
 

@@ -73,7 +73,7 @@ def resume(
     """
     folder = RunFolder.open(path)
     if folder.header["status"] == COMPLETE:
-        folder.lines()
+        folder.check()
         return Run(folder.path)
     recipe = with_data_path(folder.recipe, data_path)
     job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
@@ -193,7 +193,7 @@ class Run:
                 hear(event)
 
         job = {
-            "do": "replay",
+            "do": "glassrun.replay.verify",
             "path": str(folder.path),
             "config": recipe.plain(),
             "first": first,
@@ -205,12 +205,6 @@ class Run:
         except Diverged as error:
             return Replay(first, last, 0, 0, str(error), tuple(notes))
         return Replay(first, last, found["identical"], found["evaluations"], None, tuple(notes), found["chain"])
-
-    def report(self) -> Path:
-        """Write `report.html`; returns its path."""
-        from glassrun.look.report import write
-
-        return write(self)
 
 
 def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
@@ -226,7 +220,7 @@ def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -
     for text in ignored_variables(recipe.numerics):
         listen({"event": "note", "text": text})
     try:
-        done = launch(job | {"do": "train", "config": recipe.plain()}, recipe.numerics, workers, listen)
+        done = launch(job | {"do": "glassrun.train.writer", "config": recipe.plain()}, recipe.numerics, workers, listen)
     except RunStopped as error:
         if isinstance(error, WorkerLost) and where:
             raise WorkerLost(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None

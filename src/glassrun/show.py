@@ -16,6 +16,7 @@ def summary(path: str | Path) -> dict[str, Any]:
         RunFolderError: there is no run, or it was changed.
     """
     folder = RunFolder.open(path)
+    folder.check()
     lines, metrics = folder.lines(), folder.metrics()
     last = lines[-1] if lines else None
     loss = last.step.loss if last else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_POINTS = 4000  # of a curve
 
 
-def write(run: Run) -> Path:
+def report(run: Run) -> Path:
     """Write `report.html` into the run's folder; returns its path.
 
     Raises:

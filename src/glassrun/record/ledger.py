@@ -200,9 +200,14 @@ class TensorTable:
             raise RunFolderError(f"{path}: not a table of tensor fingerprints")
         (length,) = struct.unpack_from("<Q", data, len(_MAGIC))
         try:
-            table = cls(json.loads(data[start : start + length]))
+            names = json.loads(data[start : start + length])
         except ValueError:
-            raise RunFolderError(f"{path}: the header is damaged") from None
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
+        table = cls(names)
+        if data[: len(table.header)] != table.header:
+            raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
         rows = (
             table.decode(data[at : at + table.row_bytes], f"{path}, byte {at}")
             for at in range(start + length, len(data) - table.row_bytes + 1, table.row_bytes)

@@ -168,6 +168,37 @@ class RunFolder:
             )
         return lines
 
+    def tensors(self) -> tuple[list[str], dict[int, list[int | None]]]:
+        """What `ledger.tensors` names, and by step the fingerprint of each; every row is checked.
+
+        Rows of steps that have no ledger line yet, after a kill, are left out.
+
+        Raises:
+            RunFolderError: the file was changed, or rows are missing.
+        """
+        steps = len(self.lines())
+        if not self.tensors_path.exists():
+            if steps:
+                raise RunFolderError(f"{self.tensors_path}: missing. Restore it from a copy")
+            return [], {}
+        table, rows = ledger.TensorTable.read(self.tensors_path)
+        found = {step: values for step, values in rows if step <= steps}
+        every = self.recipe.record.every
+        missing = [step for step in range(every, steps + 1, every) if step not in found]
+        if missing or list(found) != sorted(found):
+            at = f"the row of step {missing[0]} is missing" if missing else "its rows are out of order"
+            raise RunFolderError(f"{self.tensors_path}: {at}. Restore the file from a copy")
+        return table.names, found
+
+    def check(self) -> None:
+        """Read everything that can be checked against itself.
+
+        Raises:
+            RunFolderError: something was changed, or is missing.
+        """
+        self.metrics()
+        self.tensors()
+
     def metrics(self) -> list[dict[str, Any]]:
         """The evaluations, every line checked."""
         if not self.began:

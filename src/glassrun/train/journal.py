@@ -51,7 +51,7 @@ class Writing:
         self._check_metrics(start)
         self.pending = [(line, values) for line, values in self.metrics if values["step"] > first]
         self.table = TensorTable(names)
-        self.rows = _rows(folder, self.table, len(self.lines))
+        self.rows = _rows(folder, self.table)
         self._ledger = Appender(folder.ledger_path, sum(map(len, complete_lines(folder.ledger_path))))
         self._metrics = Appender(folder.metrics_path, sum(len(line) for line, _ in self.metrics))
         self._tensors = Appender(
@@ -127,10 +127,11 @@ class Comparing:
         self.expected = {(v["step"], v["split"]): (line, v) for line, v in folder.metrics_lines() if v["step"] > begin}
         self.identical = 0
         self.metrics_identical = 0
+        self.names, self.rows = folder.tensors()
 
     def step(self, outcome: Outcome) -> None:
         step, line = outcome.step, self.lines[outcome.step.step - 1]
-        _compare(line, step, "replayed")
+        _compare(line, step, "replayed", self._first_tensor(outcome))
         self.chain = link(self.chain, step)
         assert self.chain == line.chain, "equal fields give an equal chain"
         self.identical += step.step >= self.first
@@ -157,6 +158,14 @@ class Comparing:
         found = checkpoints.optimizer_fingerprint(state, Fingerprinter())
         if found != expected:
             raise Diverged(f"step {state.step}: phase optimizer: the optimizer's state is {found}, recorded {expected}")
+
+    def _first_tensor(self, outcome: Outcome) -> str:
+        """The first tensor that is not as recorded at this step, gradients before parameters; empty for none."""
+        recorded = self.rows.get(outcome.step.step)
+        if recorded is None:
+            return ""
+        different = [name for name, a, b in zip(self.names, recorded, outcome.tensors, strict=True) if a != b]
+        return next((name for name in sorted(different, key=lambda name: not name.startswith("gradient"))), "")
 
     def finish(self) -> None:
         """All steps are done: nothing that was recorded may be left over."""
@@ -196,33 +205,29 @@ def _chain_at(folder: RunFolder, lines: list[Line], start: checkpoints.Checkpoin
     return chain
 
 
-def _rows(folder: RunFolder, table: TensorTable, steps: int) -> dict[int, bytes]:
+def _rows(folder: RunFolder, table: TensorTable) -> dict[int, bytes]:
     """The rows that are in `ledger.tensors` for recorded steps; the file is made where there is none."""
-    if not folder.tensors_path.exists() or folder.tensors_path.stat().st_size < len(table.header):
-        if steps:
-            raise RunFolderError(f"{folder.tensors_path}: missing or cut off. Restore it from a copy")
+    if not folder.lines():
         appender = Appender(folder.tensors_path, 0)
         appender.append(table.header)
         appender.close()
         return {}
-    found, rows = TensorTable.read(folder.tensors_path)
-    if found.names != table.names:
+    names, rows = folder.tensors()
+    if names != table.names:
         raise RunFolderError(f"{folder.tensors_path}: it names other tensors than this model has")
-    kept = {step: found.encode(step, values) for step, values in rows if step <= steps}
-    every = folder.recipe.record.every
-    missing = [step for step in range(every, steps + 1, every) if step not in kept]
-    if missing or list(kept) != sorted(kept):
-        raise RunFolderError(f"{folder.tensors_path}: the row of step {missing[0] if missing else '?'} is missing")
-    return kept
+    return {step: table.encode(step, values) for step, values in rows.items()}
 
 
-def _compare(line: Line, found: Step, how: str) -> None:
+def _compare(line: Line, found: Step, how: str, tensor: str = "") -> None:
     difference = first_phase(line.step, found)
     if difference is None:
         return
     phase, name = difference
     expected = getattr(line.step, name)
-    raise Diverged(f"step {found.step}: phase {phase}: {name} {how} is {getattr(found, name)!r}, recorded {expected!r}")
+    first = f"; the first tensor that differs: {tensor}" if tensor else ""
+    raise Diverged(
+        f"step {found.step}: phase {phase}: {name} {how} is {getattr(found, name)!r}, recorded {expected!r}{first}"
+    )
 
 
 def _compare_metrics(values: dict[str, Any], expected: bytes, evaluation: Evaluation, found: bytes) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from glassrun.errors import GlassrunError
@@ -62,14 +63,9 @@ def main() -> None:
 
 
 def _do(job: Job, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The job's own module is imported here: `train` makes its folder before torch, which takes seconds, is loaded."""
-    if job["do"] == "train":
-        from glassrun.train import writer
-
-        return writer.run(job, tell)
-    from glassrun.replay import verify
-
-    return verify.run(job, tell)
+    """The job names the module that does it. Training makes its folder before torch, which takes seconds, is loaded."""
+    result: dict[str, Any] = import_module(job["do"]).run(job, tell)
+    return result
 
 
 def _say(event: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:

@@ -1,0 +1,30 @@
+"""What all tests share. The variables that decide bits are set before torch is imported, as a worker has them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update({"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import Made, make_data
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Small data that the tests make themselves, and recipes on them with odd widths and three examples a slice."""
+    return make_data(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets that lies beside a developer's checkout."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data (real data sets), which is not here")
+    return folder

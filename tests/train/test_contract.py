@@ -1,0 +1,119 @@
+"""DESIGN section 3: what must move no bit, each sentence with real worker processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glassrun as api
+from support import Made, bits_of, glassrun
+
+NAMES = ("odd-cnn", "odd-lm", "odd-pairs")
+
+
+@pytest.fixture(scope="module")
+def reference(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Each small recipe on one worker."""
+    folder = tmp_path_factory.mktemp("reference")
+    found = {}
+    for name in NAMES:
+        api.train(made.recipe(name), out=folder / name, workers=1)
+        found[name] = bits_of(folder / name)
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("name", NAMES)
+def test_number_of_workers(
+    name: str, workers: int, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    api.train(made.recipe(name), out=tmp_path / "run", workers=workers)
+    assert bits_of(tmp_path / "run") == reference[name]
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4242"])
+def test_hash_seed(hash_seed: str, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    done = glassrun("train", made.file("odd-pairs"), "--out", tmp_path / "run", PYTHONHASHSEED=hash_seed)
+    assert done.code == 0, done.err
+    assert bits_of(tmp_path / "run") == reference["odd-pairs"]
+
+
+def test_loading_workers(made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    api.train(made.recipe("odd-lm", **{"data.workers": 3}), out=tmp_path / "run", workers=2)
+    assert bits_of(tmp_path / "run") == reference["odd-lm"]
+
+
+def test_where_the_data_lie_and_what_the_run_is_called(
+    made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere" / "another name.text"
+    moved.parent.mkdir()
+    moved.write_bytes((made.folder / "text.txt").read_bytes())
+    api.train(made.recipe("odd-lm", name="other", **{"data.path": str(moved)}), out=tmp_path / "run")
+    assert bits_of(tmp_path / "run") == reference["odd-lm"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("train.eval_every", 5),
+        ("train.checkpoint_every", 3),
+        ("train.keep_checkpoints", 1),
+        ("record", {"every": 4}),
+    ],
+)
+def test_how_often_it_evaluates_checkpoints_and_keeps_detail(
+    field: str, value: Any, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    api.train(made.recipe("odd-cnn", **{field: value}), out=tmp_path / "run", workers=1)
+    found = bits_of(tmp_path / "run")
+    for what in ("chain", "parameters", "steps"):
+        assert found[what] == reference["odd-cnn"][what]
+    last = reference["odd-cnn"]["metrics"].splitlines()[-1]
+    assert found["metrics"].splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", 8), ("optimizer.lr", 4e-3), ("batch", {"size": 12, "shards": 2}), ("model.dropout", 0.4)],
+)
+def test_contract_fields_do_move_bits(
+    field: str, value: Any, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    api.train(made.recipe("odd-cnn", **{field: value}), out=tmp_path / "run", workers=1)
+    assert bits_of(tmp_path / "run")["chain"] != reference["odd-cnn"]["chain"]
+
+
+SHIPPED = {
+    "digits-cnn": {},
+    "dates-transformer": {"data.examples": 1500},
+    "python-lm": {},
+    "shakespeare-char": {"data.path": "text.txt"},
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_on_1_2_and_4_workers_and_replayed(name: str, made: Made, tmp_path: Path) -> None:
+    overrides = SHIPPED[name] | {"train.steps": 3}
+    if "data.path" in overrides:
+        overrides["data.path"] = str(made.folder / "text.txt")
+    found = []
+    for workers in (1, 2, 4):
+        run = api.train(name, overrides, out=tmp_path / str(workers), workers=workers)
+        found.append(bits_of(run.path))
+    assert found[0] == found[1] == found[2]
+    replayed = run.replay(workers=2)
+    assert replayed
+    assert replayed.identical == 3
+
+
+def test_random_seed_is_drawn_recorded_and_replayed(made: Made, tmp_path: Path) -> None:
+    runs = [api.train(made.recipe("odd-lm", seed="random"), out=tmp_path / str(i), workers=1) for i in range(2)]
+    seeds = [run.recipe.seed for run in runs]
+    assert seeds[0] != seeds[1]
+    assert all(isinstance(seed, int) for seed in seeds)
+    assert runs[0].replay(workers=2)
+    again = api.train(runs[0].path / "config.yaml", out=tmp_path / "again", workers=2)
+    assert bits_of(again.path) == bits_of(runs[0].path)

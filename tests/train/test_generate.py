@@ -1,0 +1,186 @@
+"""Writing one token after the other."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glassrun.data.tokenizers import BEGIN, END
+from glassrun.errors import ModelError
+from glassrun.models.encoder_decoder import EncoderDecoder
+from glassrun.models.language_model import LanguageModel
+from glassrun.train.generate import greedy, sample
+
+VOCABULARY = 7
+properties = settings(max_examples=25, deadline=None)
+
+
+def scripted(*script):
+    """A translation model whose likeliest token at place i is the script's, whatever stood before."""
+    calls = []
+
+    def model(source, target):
+        calls.append((source.tolist(), target.tolist()))
+        logits = torch.zeros(1, target.shape[1], VOCABULARY)
+        for place in range(target.shape[1]):
+            logits[0, place, script[min(place, len(script) - 1)]] = 1.0
+        return logits
+
+    model.calls = calls
+    return model
+
+
+def fixed(logits):
+    """A language model that gives the same logits everywhere, and remembers what it was shown."""
+    calls = []
+
+    def model(tokens):
+        calls.append(tokens.tolist())
+        return torch.tensor(logits).expand(1, tokens.shape[1], len(logits))
+
+    model.calls = calls
+    return model
+
+
+def fill(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    return model.eval()
+
+
+def language_model(seed):
+    return fill(LanguageModel(VOCABULARY, 5, num_layers=1, d_model=6, num_heads=3, d_ff=11), seed)
+
+
+def draw(model, count=11, *, tokens=(3,), context=5, temperature=1.0, seed=1):
+    return sample(model, tokens, count, context=context, temperature=temperature, seed=seed)
+
+
+def test_greedy_stops_at_the_end_token():
+    model = scripted(4, 6, END, 5)
+    assert greedy(model, [3, 5], 13) == [BEGIN, 4, 6, END]
+    # Each time the source as it is, and all that is written so far.
+    assert model.calls == [([[3, 5]], [[BEGIN]]), ([[3, 5]], [[BEGIN, 4]]), ([[3, 5]], [[BEGIN, 4, 6]])]
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 5])
+def test_greedy_stops_at_max_length(max_length):
+    assert greedy(scripted(4), [3], max_length) == [BEGIN, 4, 4, 4, 4][:max_length]
+
+
+def test_greedy_may_end_on_the_last_place():
+    assert greedy(scripted(4, END), [3], 3) == [BEGIN, 4, END]
+
+
+def test_greedy_takes_the_likeliest_token_of_a_real_model():
+    model = fill(EncoderDecoder(VOCABULARY, VOCABULARY, 11, 0, d_model=6, num_heads=3, d_ff=13), 2)
+    written = greedy(model, [3, 5, 4], 11)
+    logits = model(torch.tensor([[3, 5, 4]]), torch.tensor([written[:-1]]))[0]
+    assert written[0] == BEGIN
+    assert len(written) > 2
+    assert written[1:] == logits.argmax(-1).tolist()  # one pass over all of it chooses the same at every place
+
+
+def test_logits_may_be_an_attribute_but_must_be_there():
+    model = scripted(4, END)
+    assert greedy(lambda *inputs: SimpleNamespace(logits=model(*inputs)), [3], 5) == [BEGIN, 4, END]
+    lines = fixed([0.0, 9.0])
+    assert draw(lambda tokens: SimpleNamespace(logits=lines(tokens)), 2, temperature=0.0) == [1, 1]
+    with pytest.raises(ModelError, match=r"expected the model to return logits.*found dict"):
+        greedy(lambda *_: {}, [3], 5)
+
+
+@properties
+@given(st.integers(0, 2**62), st.integers(0, 2**32))
+def test_equal_seeds_give_equal_texts(seed, weights):
+    model = language_model(weights)
+    assert draw(model, seed=seed) == draw(model, seed=seed)
+
+
+def test_other_seeds_give_other_texts():
+    # 30 draws among 7 equal tokens: two texts alike have the chance 7⁻³⁰.
+    model = fixed([0.0] * VOCABULARY)
+    texts = {tuple(draw(model, 30, seed=seed)) for seed in range(20)}
+    assert len(texts) == 20
+
+
+@properties
+@given(st.integers(0, 2**62), st.integers(0, 13))
+def test_a_longer_text_begins_with_the_shorter_one(seed, count):
+    model = language_model(3)
+    text = draw(model, 13, seed=seed)
+    assert len(text) == 13
+    assert draw(model, count, seed=seed) == text[:count]
+
+
+def test_places_are_drawn_apart():
+    # With one key for all places, equal logits would give one token over and over.
+    assert len(set(draw(fixed([0.0] * VOCABULARY), 50))) == VOCABULARY
+
+
+@properties
+@given(st.integers(0, 2**32))
+def test_temperature_zero_takes_the_likeliest(seed):
+    model = language_model(seed)
+    written = [3]
+    for _ in range(11):
+        written.append(int(model(torch.tensor([written[-5:]]))[0, -1].argmax()))
+    assert draw(model, temperature=0.0, seed=1) == written[1:]
+    assert draw(model, temperature=0.0, seed=2) == written[1:]
+
+
+def test_shares_are_the_softmax():
+    # 4,000 keyed draws with the shares 1/2, 1/3, 1/6; 5 standard errors are allowed.
+    shares = [1 / 2, 1 / 3, 1 / 6]
+    text = draw(fixed([math.log(6 * share) for share in shares]), 4000)
+    for token, share in enumerate(shares):
+        assert abs(text.count(token) - 4000 * share) < 5 * math.sqrt(4000 * share * (1 - share))
+
+
+def test_temperature_divides_the_logits():
+    logits = [0.0, 1.0, 2.0, 4.0]
+    halved = draw(fixed([value / 2 for value in logits]), 100)
+    assert draw(fixed(logits), 100, temperature=2.0) == halved
+    assert draw(fixed(logits), 100) != halved
+
+
+def test_the_model_sees_the_last_tokens_of_its_context():
+    model = fixed([0.0, 0.0, 0.0, 9e9])
+    assert draw(model, 3, tokens=(5, 6, 4), context=4) == [3, 3, 3]
+    assert model.calls == [[[5, 6, 4]], [[5, 6, 4, 3]], [[6, 4, 3, 3]]]
+
+
+def test_a_prompt_longer_than_the_context_is_cut_at_its_beginning():
+    model = fixed([9e9, 0.0])
+    draw(model, 1, tokens=(1, 2, 3, 4, 5), context=2)
+    assert model.calls == [[[4, 5]]]
+
+
+def test_what_was_given_stays_as_it_was():
+    tokens = [3, 4]
+    assert len(draw(fixed([0.0] * VOCABULARY), 5, tokens=tokens)) == 5
+    assert tokens == [3, 4]
+
+
+def test_default_generator_is_neither_used_nor_changed():
+    model = language_model(4)
+    translator = fill(EncoderDecoder(VOCABULARY, VOCABULARY, 11, 0, d_model=6, num_heads=3, d_ff=13), 2)
+    before = torch.get_rng_state()
+    first = draw(model, 30), greedy(translator, [3, 5], 11)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng():
+        torch.rand(13)  # another state
+        assert (draw(model, 30), greedy(translator, [3, 5], 11)) == first
+
+
+def test_no_gradient_is_recorded():
+    model = language_model(5)
+    recorded = []
+    model.register_forward_hook(lambda _module, _args, output: recorded.append(output.requires_grad))
+    draw(model, 2)
+    assert recorded == [False, False]

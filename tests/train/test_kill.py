@@ -1,0 +1,135 @@
+"""Killed with SIGKILL at any moment, a run goes on and ends with the bits of the run that never was killed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glassrun as api
+from glassrun.keys import derive
+from support import Made, alive, bits_of, children, glassrun, kill, start, wait_for
+
+STEPS = {"train.steps": 80, "train.eval_every": 10, "train.checkpoint_every": 4}
+
+
+@pytest.fixture(scope="module")
+def never_killed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run = tmp_path_factory.mktemp("never") / "run"
+    api.train(made.file("odd-lm", **STEPS), out=run, workers=2)
+    return bits_of(run)
+
+
+def lines_in(run: Path) -> int:
+    try:
+        return (run / "ledger.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> str:
+    """Train, kill somebody once so many steps are in the ledger, wait until all are gone; what the launcher said."""
+    launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", workers)
+    wait_for(lambda: lines_in(run) >= after_lines or launcher.poll() is not None, f"step {after_lines}")
+    crew = children(launcher.pid)
+    assert launcher.poll() is None, "the run was over before it could be killed"
+    victims = {
+        "launcher": [launcher.pid],
+        "first worker": crew[:1],
+        "last worker": crew[-1:],
+        "all": [launcher.pid, *crew],
+    }
+    for victim in victims[who]:
+        kill(victim)
+    _, err = launcher.communicate(timeout=60)
+    wait_for(lambda: not any(map(alive, crew)), "the workers to end with their launcher", 30)
+    return err.decode()
+
+
+@pytest.mark.parametrize(
+    ("who", "after_lines"), [("launcher", 13), ("first worker", 21), ("last worker", 1), ("all", 33)]
+)
+def test_goes_on_with_the_same_bits(
+    who: str, after_lines: int, made: Made, never_killed: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    said = killed(run, made, who, 2, after_lines)
+    if "worker" in who:
+        assert "was killed by SIGKILL" in said
+        assert f"glassrun resume {run}" in said
+    assert glassrun("show", run, "--json").json["status"] == "interrupted"
+    resumed = glassrun("resume", run, "--workers", 4 if who == "all" else 1)
+    assert resumed.code == 0, resumed.err
+    assert bits_of(run) == never_killed
+    assert glassrun("replay", run, "--from", 70).code == 0
+
+
+def test_killed_before_its_first_step(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", 1)
+    wait_for(lambda: (run / "run.json").exists(), "the folder")
+    kill(launcher.pid)
+    launcher.communicate(timeout=60)
+    wait_for(lambda: "interrupted" in glassrun("show", run).out, "the worker to end")
+    assert glassrun("resume", run).code == 0
+    assert bits_of(run) == never_killed
+
+
+def test_there_is_never_a_second_writer(made: Made, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = start("train", made.file("odd-lm", **(STEPS | {"train.steps": 2000})), "--out", run, "--workers", 1)
+    try:
+        wait_for(lambda: lines_in(run) >= 1, "the first step")
+        second = glassrun("resume", run)
+        assert second.code == 2
+        assert "another process" in second.err
+        assert launcher.poll() is None
+    finally:
+        kill(launcher.pid)
+        launcher.communicate(timeout=60)
+
+
+def test_a_torn_last_line_is_dropped_and_made_again(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    killed(run, made, "all", 1, 22)
+    lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "ledger.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
+    (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes() + b'{"step": 30, "spl')
+    table = run / "ledger.tensors"
+    table.write_bytes(table.read_bytes()[:-5])
+    assert glassrun("resume", run).code == 0
+    assert bits_of(run) == never_killed
+
+
+def test_repeated_steps_are_checked_against_the_ledger(made: Made, tmp_path: Path) -> None:
+    """The data change behind the manifest's back after the start: here a step that is repeated must not pass."""
+    run = tmp_path / "run"
+    killed(run, made, "all", 1, 22)
+    changed = tmp_path / "text.txt"
+    changed.write_bytes((made.folder / "text.txt").read_bytes().replace(b"kiln", b"nilk", 1))
+    refused = glassrun("resume", run, "--data-path", changed)
+    assert refused.code == 2
+    assert "data" in refused.err
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.long
+def test_twenty_kills_at_random_moments(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", 2)
+    for number in range(20):
+        time.sleep(derive(3, "kill", number) % 6000 / 1000)
+        crew = children(launcher.pid)
+        who = [[launcher.pid], crew[:1], crew[-1:], [launcher.pid, *crew]][derive(3, "who", number) % 4]
+        for victim in who or [launcher.pid]:
+            kill(victim)
+        launcher.communicate(timeout=60)
+        wait_for(lambda crew=crew: not any(map(alive, crew)), "the workers to end", 30)
+        again = ["train", str(made.file("odd-lm", **STEPS)), "--out", str(run)]
+        if (run / "run.json").exists():
+            again = ["resume", str(run)]
+        launcher = start(*again, "--workers", 2 ** (number % 3))
+    launcher.communicate(timeout=300)
+    assert bits_of(run) == never_killed

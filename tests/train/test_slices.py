@@ -1,0 +1,214 @@
+"""DESIGN section 3 for models of the user's: keyed randomness, buffers, absent gradients, what is refused."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glassrun as api
+from glassrun.data.order import Order
+from glassrun.errors import GlassrunError
+from glassrun.record.ledger import TensorTable
+from support import Made, bits_of, glassrun
+
+MODELS = '''
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Base(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(64, num_classes)
+        self.register_buffer("mean", torch.zeros(7))
+        self.register_buffer("calls", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+class Noisy(Base):
+    """Draws from all three default generators, in its factory and in its forward."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.offset = nn.Parameter(torch.tensor([random.random(), np.random.rand(), torch.rand(1).item()]))
+
+    def forward(self, x):
+        noise = random.random() + float(np.random.rand())
+        return super().forward(x + 0.1 * torch.randn_like(x) + noise * self.offset.sum())
+
+
+class Averaging(Base):
+    """A floating buffer that depends on the slice, put in place of the old tensor; and a counter."""
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + x.mean()
+            self.calls += 1
+        return super().forward(x) + self.mean.mean()
+
+
+class Disagreeing(Base):
+    def forward(self, x):
+        self.calls += int((x * 1000).sum().item())
+        return super().forward(x)
+
+
+class Branching(Base):
+    """A parameter without any gradient, and one whose gradient only some slices have."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.never = nn.Parameter(torch.ones(5))
+        self.sometimes = nn.Parameter(torch.full((3,), -0.0))
+
+    def forward(self, x):
+        out = super().forward(x)
+        if float(x[0, 0, 3, 3]) > 0.5:
+            out = out + self.sometimes.sum()
+        return out
+
+
+class Exploding(Base):
+    def forward(self, x):
+        return super().forward(x) * torch.exp(self.layer.weight.abs().max() * 1e4)
+
+
+class Forbidden(Base):
+    def forward(self, x):
+        flat = x.flatten(1)
+        return super().forward(torch.zeros_like(flat).put_(torch.arange(5), flat.flatten()[:5]))
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's module."""
+    folder = tmp_path_factory.mktemp("user")
+    folder.joinpath("their_models.py").write_text(textwrap.dedent(MODELS))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def recipe(made: Made, model: str, **overrides: Any) -> dict[str, Any]:
+    return made.recipe("odd-cnn", model={"import": f"their_models:{model}"}, **{"train.steps": 4, **overrides})
+
+
+@pytest.mark.parametrize("model", ["Noisy", "Averaging", "Branching"])
+def test_same_bits_on_1_and_4_workers_and_in_replay(model: str, made: Made, tmp_path: Path) -> None:
+    runs = [api.train(recipe(made, model), out=tmp_path / str(workers), workers=workers) for workers in (1, 4)]
+    assert bits_of(runs[0].path) == bits_of(runs[1].path)
+    replayed = runs[1].replay(workers=2)
+    assert replayed, replayed.difference
+
+
+def test_floating_buffers_are_the_mean_over_the_slices(made: Made, tmp_path: Path) -> None:
+    run = api.train(recipe(made, "Averaging", **{"train.steps": 1}), out=tmp_path / "run", workers=2)
+    images = run.dataset.splits["train"]
+    chosen = Order(7, len(images)).batch(1, 12)
+    means = [
+        sum(float(images.example(index, 1)["image"].mean()) for _, index in chosen[start : start + 3]) / 3
+        for start in range(0, 12, 3)
+    ]
+    assert run.model.mean[0].item() == pytest.approx(sum(means) / 4, rel=1e-5)
+    assert run.model.calls.tolist() == [1, 1, 1]
+
+
+def test_a_gradient_that_is_none_stays_none(made: Made, tmp_path: Path) -> None:
+    run = api.train(recipe(made, "Branching"), out=tmp_path / "run", workers=2)
+    assert run.model.never.tolist() == [1.0] * 5  # AdamW's weight decay would have moved it
+    table, rows = TensorTable.read(run.path / "ledger.tensors")
+    absent = next(place for place, name in enumerate(table.names) if name.startswith("gradient never"))
+    partly = next(place for place, name in enumerate(table.names) if name.startswith("gradient sometimes"))
+    values = [row for _, row in rows]
+    assert all(row[absent] is None for row in values)
+    assert any(row[partly] is not None for row in values)
+
+
+def test_other_buffers_must_agree(made: Made, tmp_path: Path) -> None:
+    done = glassrun("train", _written(made, "Disagreeing", tmp_path), "--out", tmp_path / "run", "--workers", 2)
+    assert done.code == 2
+    assert "calls" in done.err
+    assert "slices" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_there(made: Made, tmp_path: Path) -> None:
+    done = glassrun("train", _written(made, "Exploding", tmp_path), "--out", tmp_path / "run", "--workers", 2)
+    assert done.code == 1
+    assert "step 1: the loss is not finite" in done.err
+    assert "Traceback" not in done.err
+    run = api.load(tmp_path / "run")
+    assert run.status == "stopped"
+    assert len(run.ledger) == 1
+    assert run.replay(workers=1)
+
+
+def test_an_operation_without_a_deterministic_form_names_itself_and_its_module(made: Made, tmp_path: Path) -> None:
+    done = glassrun("train", _written(made, "Forbidden", tmp_path), "--out", tmp_path / "run", "--workers", 1)
+    assert done.code == 2
+    assert "put_" in done.err
+    assert "Forbidden" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_batch_norm_with_one_example_a_slice_is_an_error(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(GlassrunError, match="one example a slice"):
+        api.train(made.recipe("odd-cnn", batch={"size": 4, "shards": 4}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_weight_stays(made: Made, tmp_path: Path, place: Path) -> None:
+    place.joinpath("pretrained.py").write_text(
+        "import torch\nfrom their_models import Base\n\n\ndef model(num_classes):\n    found = Base(num_classes)\n"
+        "    found.layer.bias.data = torch.arange(float(num_classes))\n    return found\n"
+    )
+    chosen = made.recipe("odd-cnn", model={"import": "pretrained:model"}, **{"train.steps": 1, "optimizer.lr": 1e-9})
+    run = api.train(chosen, out=tmp_path / "run", workers=1)
+    assert run.model.layer.bias.round().tolist() == list(range(10))
+
+
+def _written(made: Made, model: str, folder: Path) -> Path:
+    import json
+
+    path = folder / f"{model}.json"
+    path.write_text(json.dumps(recipe(made, model)))
+    return path
+
+
+def test_workers_have_the_environment_that_decides_bits(made: Made, tmp_path: Path) -> None:
+    variables = {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "7", "ATEN_CPU_CAPABILITY": "default"}
+    done = glassrun("train", made.file("odd-lm", **{"train.steps": 1}), "--out", tmp_path / "run", **variables)
+    assert done.code == 0, done.err
+    for name, value in variables.items():
+        assert f"{name}={value} is not followed" in done.err
+    numerics = api.load(tmp_path / "run").folder.header["environment"]["numerics"]
+    assert numerics["threads"] == 1
+    assert numerics["variables"]["MKL_CBWR"] == "AUTO"
+    assert numerics["variables"]["OMP_NUM_THREADS"] == "1"
+    assert "ATEN_CPU_CAPABILITY" not in numerics["variables"]
+    assert os.environ["MKL_CBWR"] == "AUTO"
+
+
+def test_isa_is_part_of_what_a_run_is(made: Made, tmp_path: Path) -> None:
+    chosen = made.recipe("odd-lm", numerics={"isa": "avx2"}, **{"train.steps": 2})
+    run = api.train(chosen, out=tmp_path / "run", workers=2)
+    numerics = run.folder.header["environment"]["numerics"]
+    assert numerics["cpu_capability"] == "AVX2"
+    assert run.replay(workers=1)
+    assert (
+        run.ledger[-1].chain
+        != api.train(made.recipe("odd-lm", **{"train.steps": 2}), out=tmp_path / "native", workers=2).ledger[-1].chain
+    )
