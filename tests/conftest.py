@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from support import Made, make_data
 
 torch.set_num_threads(1)

@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -30,6 +31,9 @@ Free = Field(json_schema_extra={FREE: True})
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+
+
+_MOST_VALUES, _MOST_NESTING = 10_000, 20  # in a recipe
 
 
 class Section(BaseModel):
@@ -324,7 +328,7 @@ class Recipe(Section):
         kind = value.get(tag, default)
         if kind is None:
             raise ValueError(f"{tag} is missing. Known: {', '.join(classes)}")
-        if kind not in classes:
+        if not isinstance(kind, str) or kind not in classes:
             raise ValueError(f"{tag} {kind!r} is not known; {nearest(str(kind), classes)}")
         return classes[kind].model_validate_json(json.dumps({tag: kind} | value))
 
@@ -404,8 +408,7 @@ def load(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
 def validate(values: Mapping[str, Any], where: str) -> Recipe:
     """A plain mapping as a `Recipe`; `where` names it in error messages."""
     try:
-        text = json.dumps(values, default=str)
-        return _with_absolute_paths(Recipe.model_validate_json(text))
+        return _with_absolute_paths(Recipe.model_validate_json(json.dumps(plain_values(values, where))))
     except ValidationError as error:
         problems = [_problem(e, values) for e in error.errors()]
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems)) from None
@@ -431,21 +434,60 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """YAML 1.2 as plain values; `where` names the text in error messages."""
+    """YAML 1.2 as plain values; `where` names the text in error messages.
+
+    Raises:
+        ConfigError: it is no YAML, or holds more than plain values.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
+        return plain_values(YAML(typ="safe", pure=True).load(text), where)
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid YAML: it is nested too deeply") from None
+    except (YAMLError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def plain_values(values: Any, where: str) -> Any:
+    """A copy made of JSON's types alone; dates become text.
+
+    Raises:
+        ConfigError: a key is no text, a number is not finite, or there is more than a recipe can need: YAML's aliases
+            let a few bytes stand for gigabytes, or for themselves.
+    """
+    room = _MOST_VALUES
+
+    def copy(value: Any, path: tuple[str, ...] = ()) -> Any:
+        nonlocal room
+        room -= 1
+        if len(path) > _MOST_NESTING or room < 0:
+            raise ConfigError(f"{where}: expected at most {_MOST_VALUES} values, nested at most {_MOST_NESTING} deep")
+        if isinstance(value, Mapping):
+            odd = next((key for key in value if not isinstance(key, str)), None)
+            if odd is not None:
+                raise ConfigError(f"{where}: expected text as a key, found {odd!r}")
+            return {key: copy(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, (list, tuple, set)):
+            return [copy(inner, (*path, str(place))) for place, inner in enumerate(value)]
+        if isinstance(value, float) and not isfinite(value):
+            raise ConfigError(f"{where}: {'.'.join(path)}: expected a finite number, found {value}")
+        return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
+    return copy(values)
 
 
 def _read(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(recipe, Mapping):
-        return json.loads(json.dumps(recipe, default=str)), "recipe"
+        copied: dict[str, Any] = plain_values(recipe, "recipe")
+        return copied, "recipe"
     shipped = shipped_recipes()
     if str(recipe) in shipped:
         return parse_yaml(shipped[str(recipe)], f"recipe {recipe}"), f"recipe {recipe}"
     path = Path(recipe)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         if path.suffix in (".yaml", ".yml", ".json") or "/" in str(recipe):
             raise ConfigError(f"{path}: no such file. A recipe is a YAML or JSON file or one of: {', '.join(shipped)}")
         raise ConfigError(f"recipe {str(recipe)!r} is not known; {nearest(str(recipe), shipped)}")
@@ -498,7 +540,9 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
     for part in location:
         tag, classes = KINDS.get(part, ("", {}))
         section = values.get(part, {})
-        if part in KINDS:
+        if part == "task" or part.startswith("ImportedTask"):
+            model = ImportedTask
+        elif part in KINDS:
             default = {"optimizer": "adamw", "schedule": "warmup-cosine"}.get(part, "")
             model = classes[section.get(tag, default)]
         else:

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from glassrun.record.run_folder import RunFolder
+from glassrun.record.run_folder import RunFolder, checkpoint_paths
 
 
 def summary(path: str | Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def summary(path: str | Path) -> dict[str, Any]:
         "seconds": round(sum(line.seconds for line in lines), 3),
         "sessions": folder.header.get("sessions", []),
         "code": folder.header.get("code", {}).get("digest"),
-        "checkpoints": [p.name for p in sorted((folder.path / "checkpoints").glob("step-*"))],
+        "checkpoints": [path.name for path in checkpoint_paths(folder.path)],
     }
 
 
@@ -52,12 +52,18 @@ def as_text(values: dict[str, Any]) -> str:
             f"{values['steps']} of {values['steps_planned']}, {values['seconds']:.1f} s of training"
             + (f", workers {' then '.join(workers)}" if workers else ""),
         ),
-        ("loss", "none yet" if values["loss"] is None else f"{values['loss']:.4f}"),
+        ("loss", _loss_text(values)),
         *((split, _metrics_text(found)) for split, found in values["metrics"].items()),
         ("parameters", values["params_fingerprint"] or "none yet"),
         ("chain", values["chain"] or "none yet"),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _loss_text(values: dict[str, Any]) -> str:
+    if values["loss"] is not None:
+        return f"{values['loss']:.4f}"
+    return "not finite" if values["steps"] else "none yet"
 
 
 def _newest(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -84,5 +90,5 @@ def metric_text(name: str, value: float) -> str:
     '98.99 %'
     """
     if name in ("accuracy", "exact_match", "token_accuracy"):
-        return f"{int(value * 1e4) / 100:.2f} %"
+        return f"{int(value * 1e4 + 1e-6) / 100:.2f} %"  # 0.57 is a little less than 0.57
     return f"{value:.4f}"

@@ -82,6 +82,16 @@ def test_no_text_means_two_dates() -> None:
     assert len(meanings) > 100_000
 
 
+def test_every_form_names_the_month_or_begins_with_the_year() -> None:
+    """Else 03/04/2024 would be read one way in one country and the other way in the next."""
+    for form in forms():
+        march, april = form.write(date(2024, 3, 7)), form.write(date(2024, 4, 7))
+        in_words = march.translate(str.maketrans("", "", "0123456789")) != april.translate(
+            str.maketrans("", "", "0123456789")
+        )
+        assert in_words or "月" in march or "월" in march or march.startswith("2024"), form
+
+
 def test_a_form_means_another_date_in_another_year() -> None:
     for form in forms():
         assert form.write(date(2023, 5, 4)) != form.write(date(2024, 5, 4))

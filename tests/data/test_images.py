@@ -129,7 +129,7 @@ def test_a_folder_beside_the_splits_is_not_taken_for_classes(tmp_path: Path) -> 
 def test_validation_and_test_in_places_of_their_own(tmp_path: Path) -> None:
     for seed, (name, count) in enumerate({"x": 20, "y": 5, "z": 7}.items()):
         write_classes(tmp_path / name, {"cat": count, "ant": 2}, seed=10 * seed)
-    x, y, z = (str(tmp_path / name) for name in "xyz")
+    y, z = (str(tmp_path / name) for name in "yz")
     assert sizes(load(tmp_path / "x", validation=y, test=z)) == {"train": 22, "validation": 7, "test": 9}
     assert sizes(load(tmp_path / "x", validation=y)) == {"train": 22, "validation": 7}
     only_test = sizes(load(tmp_path / "x", test=z))
@@ -242,7 +242,7 @@ def test_grey_and_colour_mix_to_colour(tmp_path: Path) -> None:
 
 
 def test_grey_training_and_colour_test_images_mix_to_colour_or_are_refused_with_the_reason(tmp_path: Path) -> None:
-    """With one size for all, the error may not say that `data.image_size` would help: it is the channels that differ."""
+    """With one size for all, the error may not advise `data.image_size`: it is the channels that differ."""
     write_classes(tmp_path / "train", {"cat": 20, "ant": 20})
     write_classes(tmp_path / "test", {"cat": 3, "ant": 3}, seed=5, shape=(5, 7, 3))
     try:

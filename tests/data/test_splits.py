@@ -65,6 +65,7 @@ def test_shares_are_roughly_right(shares: dict[str, float]) -> None:
     [
         (0.0, "train"),
         (0.7999, "train"),
+        (0.8, "validation"),
         (0.8001, "validation"),
         (0.8999, "validation"),
         (0.9001, "test"),

@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32)
 
 
 def checked(function):
-    """A copy that checks its shapes: the source gives the annotations to type checkers only, so they are resolved here."""
+    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Bool": Bool, "Float": Float, "Int": Int})

@@ -19,7 +19,7 @@ properties = settings(max_examples=25, deadline=None)
 
 
 def checked(function):
-    """A copy that checks its shapes: the source gives the annotations to type checkers only, so they are resolved here."""
+    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Float": Float})
     return jaxtyped(typechecker=beartype)(copy)
@@ -62,7 +62,9 @@ def test_equals_two_linear_layers_with_gradients(activation, reference):
         1, (BATCH, LENGTH, D_MODEL), (D_FF, D_MODEL), (D_FF,), (D_MODEL, D_FF), (D_MODEL,), (BATCH, LENGTH, D_MODEL)
     )
     with torch.no_grad():
-        for parameter, drawn in zip([*first.parameters(), *second.parameters()], (w_in, b_in, w_out, b_out), strict=True):
+        for parameter, drawn in zip(
+            [*first.parameters(), *second.parameters()], (w_in, b_in, w_out, b_out), strict=True
+        ):
             parameter.copy_(drawn)
     ours = [t.clone().requires_grad_() for t in (x, w_in, b_in, w_out, b_out)]
     theirs = [x.clone().requires_grad_(), *first.parameters(), *second.parameters()]

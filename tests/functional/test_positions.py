@@ -17,7 +17,7 @@ properties = settings(max_examples=25, deadline=None)
 
 
 def checked(function):
-    """A copy that checks its shapes: the source gives the annotations to type checkers only, so they are resolved here."""
+    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Float": Float})
     return jaxtyped(typechecker=beartype)(copy)

@@ -145,7 +145,9 @@ def test_a_text_that_is_too_long_is_an_error():
 
 def test_dropout_reaches_the_embedding_and_every_layer():
     model, tokens = make(dropout=0.5)
-    rates = [m.p for m in model.modules() if isinstance(m, nn.Dropout)] + [l.attention.dropout for l in model.layers]
+    rates = [m.p for m in model.modules() if isinstance(m, nn.Dropout)] + [
+        m.dropout for m in model.modules() if hasattr(m, "num_heads")
+    ]
     assert rates == [0.5] * (1 + 3 * LAYERS)
     dropped = model.dropout(torch.ones(101, 103))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}

@@ -45,7 +45,7 @@ def equal_states(first, second):
     return torch.equal(first[0], second[0]) and first[1:] == second[1:]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def keep_random_state():
     """Imported models set the default generators; the next test gets them as they were."""
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -71,7 +71,7 @@ def test_equal_seeds_give_equal_models_and_others_do_not(kind):
 
 
 @EVERY_KIND
-def test_the_default_generators_are_not_used(kind, keep_random_state):
+def test_the_default_generators_are_not_used(kind):
     first = build(SMALL[kind], FACTS_OF_ALL, 5)
     torch.rand(13)
     np.random.rand(13)  # noqa: NPY002
@@ -80,7 +80,7 @@ def test_the_default_generators_are_not_used(kind, keep_random_state):
 
 
 @EVERY_KIND
-def test_the_default_generators_are_not_changed(kind, keep_random_state):
+def test_the_default_generators_are_not_changed(kind):
     before = states()
     build(SMALL[kind], FACTS_OF_ALL, 5)
     assert equal_states(states(), before)
@@ -162,7 +162,7 @@ number = 7
 
 
 @pytest.fixture
-def user_module(tmp_path, monkeypatch, keep_random_state):
+def user_module(tmp_path, monkeypatch):
     """Writes a module of a user's, which can be imported while the test runs."""
     names = []
 
@@ -205,7 +205,11 @@ def test_import_follows_the_seed_whatever_generator_it_draws_from(user_module):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("no_such_module_here:Model", {}, r"no_such_module_here:Model: cannot be imported.*Expected package.module:fac"),
+        (
+            "no_such_module_here:Model",
+            {},
+            r"no_such_module_here:Model: cannot be imported.*Expected package.module:fac",
+        ),
         ("user_model_bad:Missing", {}, r"cannot be imported: .*'Missing'"),
         ("user_model_bad:number", {}, r"expected a function or a class, found int"),
         ("user_model_bad:not_a_module", {}, r"return a torch.nn.Module, found list"),

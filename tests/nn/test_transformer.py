@@ -173,7 +173,9 @@ def test_residual_dropout_acts_on_the_part_alone():
 def test_dropout_reaches_every_part(kind):
     layer = kind(D_MODEL, HEADS, D_FF, dropout=0.25)
     rates = {name: module.p for name, module in layer.named_modules() if isinstance(module, nn.Dropout)}
-    assert rates == dict.fromkeys((f"{name}.dropout" for name, m in layer.named_modules() if isinstance(m, Residual)), 0.25)
+    assert rates == dict.fromkeys(
+        (f"{name}.dropout" for name, m in layer.named_modules() if isinstance(m, Residual)), 0.25
+    )
     attentions = [m.dropout for name, m in layer.named_modules() if name.endswith("attention")]
     assert attentions == [0.25] * (1 if kind is EncoderLayer else 2)
 

@@ -169,9 +169,7 @@ def test_files_that_only_one_side_imported_do_not_count() -> None:
 
 def run_git(folder: Path, *arguments: str) -> str:
     options = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", "-C", str(folder), *options, *arguments], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", "-C", str(folder), *options, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

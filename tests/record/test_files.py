@@ -140,7 +140,10 @@ def test_what_a_kill_left_behind_is_in_nobodys_way(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", kill)
-        for write in (lambda: write_folder_atomic(tmp_path / "a", {"x": b"1"}), lambda: write_atomic(tmp_path / "f", b"1")):
+        for write in (
+            lambda: write_folder_atomic(tmp_path / "a", {"x": b"1"}),
+            lambda: write_atomic(tmp_path / "f", b"1"),
+        ):
             with pytest.raises(Killed):
                 write()
     assert not (tmp_path / "a").exists()
@@ -165,10 +168,10 @@ def test_remove_folder_is_whole_until_it_is_gone(tmp_path: Path, monkeypatch: py
 
 
 def test_sync_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         sync_folder(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 # --- appending -------------------------------------------------------------------------------------------------------

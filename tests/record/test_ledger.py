@@ -271,8 +271,9 @@ def test_rows_are_read_back(tmp_path: Path, width: int, data: st.DataObject) -> 
 
 def test_the_row_as_documented() -> None:
     row = TensorTable(["a", "b", "c"]).encode(7, [5, None, 2**64 - 1])
+    header = b"glassrun tensors 1\n" + struct.pack("<Q", 13) + b'["a","b","c"]'
     body = struct.pack("<QQQQB", 7, 5, 0, 2**64 - 1, 0b101)
-    assert row == body + hashlib.blake2b(body, digest_size=16).digest()
+    assert row == body + hashlib.blake2b(header + body, digest_size=16).digest()
 
 
 def test_absent_is_not_zero() -> None:

@@ -232,13 +232,13 @@ def test_discard_removes_a_run_that_never_began(made: RunFolder) -> None:
 
 def test_open_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunFolderError, match="no such run folder.*glassrun train"):
+    with pytest.raises(RunFolderError, match=r"no such run folder.*glassrun train"):
         RunFolder.open(tmp_path / "absent")
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFolderError, match="no such run folder"):
         RunFolder.open(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunFolderError, match="no run folder: it has no run.json"):
+    with pytest.raises(RunFolderError, match=r"no run folder: it has no run\.json"):
         RunFolder.open(tmp_path / "empty")
 
 
@@ -319,7 +319,12 @@ def test_a_recipe_that_this_version_does_not_know_is_told(made: RunFolder) -> No
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("seed: 1", "seed: 2"), ("lr: 0.001", "lr: 0.002"), ("eval_every: 100", "eval_every: 50"), ("shards: 4", "shards: 2")],
+    [
+        ("seed: 1", "seed: 2"),
+        ("lr: 0.001", "lr: 0.002"),
+        ("eval_every: 100", "eval_every: 50"),
+        ("shards: 4", "shards: 2"),
+    ],
 )
 def test_config_yaml_edited_by_hand_is_noticed(made: RunFolder, old: str, new: str) -> None:
     text = (made.path / "config.yaml").read_text()
@@ -337,7 +342,18 @@ def test_a_comment_in_config_yaml_changes_nothing(made: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xff\xfe\xff", b"[", b"- 1", b"null", b"seed: [", b"seed: {}", b"? [a, b]\n: c\n", b"a: &a [*a]", b"[" * 5000],
+    [
+        b"",
+        b"\xff\xfe\xff",
+        b"[",
+        b"- 1",
+        b"null",
+        b"seed: [",
+        b"seed: {}",
+        b"? [a, b]\n: c\n",
+        b"a: &a [*a]",
+        b"[" * 5000,
+    ],
     ids=lambda data: data[:20].decode("latin-1"),
 )
 def test_garbage_in_config_yaml_is_told(made: RunFolder, data: bytes) -> None:
@@ -404,7 +420,12 @@ def test_a_second_process_cannot_lock_and_a_killed_one_frees_the_lock(made: RunF
 @pytest.mark.usefixtures("no_waiting")
 def test_this_process_keeps_others_out(made: RunFolder) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HOLDER.replace("folder.lock()", "print(folder.locked_by_another(), folder.status)"), made.path],
+        [
+            sys.executable,
+            "-c",
+            HOLDER.replace("folder.lock()", "print(folder.locked_by_another(), folder.status)"),
+            made.path,
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -431,11 +452,11 @@ def test_lock_waits_for_one_that_is_just_ending(made: RunFolder, monkeypatch: py
 @pytest.mark.usefixtures("no_waiting")
 def test_a_refused_lock_leaves_no_descriptor_open(made: RunFolder) -> None:
     opened = RunFolder.open(made.path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with pytest.raises(RunFolderError):
             opened.lock()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_place_where_nothing_can_be_written_is_told(made: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

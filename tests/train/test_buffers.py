@@ -146,7 +146,8 @@ def test_a_buffer_that_is_replaced_by_one_in_a_graph() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [torch.zeros(6), torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.int64), torch.zeros(1, 5), None]
+    "value",
+    [torch.zeros(6), torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.int64), torch.zeros(1, 5), None],
 )
 def test_a_buffer_that_changes_its_form_is_an_error_that_names_it(value: Tensor | None) -> None:
     module = Holder()

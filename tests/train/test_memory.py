@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from glassrun.train.memory import Layout, own_parameters_and_buffers, owned
 
 PROPERTY = settings(max_examples=30, deadline=None)
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool]
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+]
 
 
 def assert_owned(copy: Tensor, original: Tensor) -> None:

@@ -30,9 +30,7 @@ def recipe(schedule, *, batch=64, steps=STEPS, lr=2.0):
 
 
 def test_cosine_hand_computed():
-    found = [
-        warmup_cosine(s, peak_lr=5.0, steps=8, warmup_steps=4, initial_lr=1.0, final_lr=3.0) for s in range(1, 9)
-    ]
+    found = [warmup_cosine(s, peak_lr=5.0, steps=8, warmup_steps=4, initial_lr=1.0, final_lr=3.0) for s in range(1, 9)]
     # Up by 1 a step, then 3 + 2 · (1 + cos(π · 1/4, 1/2, 3/4, 1)) / 2.
     half = math.sqrt(0.5)
     assert found == pytest.approx([2, 3, 4, 5, 4 + half, 4, 4 - half, 3], rel=1e-15)
@@ -64,9 +62,7 @@ def test_the_last_step_has_the_final_rate_exactly(peak, final, warmup, decay):
 def test_up_then_down(peak, share, warmup, decay):
     initial = final = peak * share
     found = [
-        warmup_cosine(
-            s, peak_lr=peak, steps=warmup + decay, warmup_steps=warmup, initial_lr=initial, final_lr=final
-        )
+        warmup_cosine(s, peak_lr=peak, steps=warmup + decay, warmup_steps=warmup, initial_lr=initial, final_lr=final)
         for s in range(1, warmup + decay + 1)
     ]
     assert found[:warmup] == sorted(found[:warmup])

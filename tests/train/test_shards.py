@@ -31,7 +31,11 @@ def same(a: Tensor | None, b: Tensor | None) -> bool:
     """Equal to the bit."""
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and a.dtype == b.dtype and a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes()
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes()
+    )
 
 
 def tree_of(slices: list[Slice], like: list[Tensor]) -> TreeSum:
@@ -53,7 +57,10 @@ def draws(shards: int, seed: int, dtype: torch.dtype = torch.float32) -> list[Sl
     """Numbers over many magnitudes, so that every other order of summation gives other bits."""
     generator = torch.Generator().manual_seed(seed)
     return [
-        [(torch.randn(s, generator=generator) * 10 ** (4 * torch.randn(s, generator=generator))).to(dtype) for s in SHAPES]
+        [
+            (torch.randn(s, generator=generator) * 10 ** (4 * torch.randn(s, generator=generator))).to(dtype)
+            for s in SHAPES
+        ]
         for _ in range(shards)
     ]
 
@@ -165,7 +172,7 @@ def test_tensors_of_another_form_are_not_taken() -> None:
 def test_workers_own_all_slices_once_in_order(shards: int) -> None:
     for world_size in (w for w in POWERS if w <= shards):
         owned = [list(own_slices(shards, rank, world_size)) for rank in range(world_size)]
-        assert sum(owned, []) == list(range(shards))
+        assert [place for part in owned for place in part] == list(range(shards))
         assert {len(part) for part in owned} == {shards // world_size}
 
 

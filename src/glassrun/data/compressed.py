@@ -17,8 +17,7 @@ def read(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         DataError: it is missing, no file, cannot be read, damaged, or longer than `most`.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
+    if (found := what_is_at(path)) != "a file":
         raise DataError(f"{path}: expected a file, found {found}; a relative path starts at the working folder")
     try:
         with path.open("rb") as file:
@@ -32,3 +31,11 @@ def read(path: Path, most: int = MOST_BYTES) -> bytes:
     if len(data) > most:
         raise DataError(f"{path}: expected at most {most:,} bytes once unpacked, found more")
     return data
+
+
+def what_is_at(path: Path) -> str:
+    """ "a file", "a folder" or "nothing", which is also what a name that cannot be one leads to."""
+    try:
+        return "a folder" if path.is_dir() else "a file" if path.is_file() else "nothing"
+    except (OSError, ValueError):
+        return "nothing"

@@ -17,6 +17,7 @@ from glassrun.data import compressed
 from glassrun.errors import DataError
 
 _UNSIGNED_BYTE = 8
+_MOST_DIMENSIONS = 64  # of a NumPy array
 _NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)[-_.]images[-_.]idx\d[-_.]ubyte(\.gz)?", re.IGNORECASE)
 
 
@@ -61,7 +62,9 @@ def read(path: Path) -> NDArray[np.uint8]:
     if kind != _UNSIGNED_BYTE:
         raise DataError(f"{path}: expected an idx file of unsigned bytes (type 8), found type {kind}")
     start = 4 + 4 * dimensions
-    if dimensions == 0 or len(data) < start:
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise DataError(f"{path}: an idx header of {dimensions} dimensions: expected 1 to {_MOST_DIMENSIONS}")
+    if len(data) < start:
         raise DataError(f"{path}: its idx header of {dimensions} dimensions is cut off")
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", dimensions, offset=4))
     if len(data) - start != prod(shape):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from glassrun.config import ImagesData
 from glassrun.data import idx, pictures
-from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.compressed import what_is_at
+from glassrun.data.manifest import file_digest, file_digests, manifest
 from glassrun.data.pixels import LabelledImages, Pixels, encoded, facts, image_key, preprocessing
 from glassrun.data.source import Dataset
 from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key
@@ -69,7 +70,7 @@ def _all_parts(section: ImagesData) -> list[_Found]:
         if place is not None:
             if any(other.part == part for other in found):
                 raise ConfigError(f"data.{part}: {section.path} already has a {part} part; leave one of them out")
-            found += [_Found(part, f.pixels, f.names, f.files) for f in _parts_at(place, section.image_size, part)]
+            found += _parts_at(place, section.image_size, part)
     if any(other.part != "all" for other in found):
         found = [_Found("train", f.pixels, f.names, f.files) if f.part == "all" else f for f in found]
     if not any(other.part in ("all", "train") for other in found):
@@ -79,34 +80,47 @@ def _all_parts(section: ImagesData) -> list[_Found]:
 
 def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
     """The parts of one place: two idx files, a folder of them, or folders of pictures by class."""
-    if "," in place and not Path(place).exists():
+    if "," in place and what_is_at(Path(place)) == "nothing":
         first, _, second = place.partition(",")
         yield _idx(part, Path(first.strip()), Path(second.strip()), size)
         return
     folder = Path(place)
-    if not folder.is_dir():
+    if (at := what_is_at(folder)) != "a folder":
         raise DataError(
             f"{folder}: expected a folder of pictures by class or of idx files, or IMAGES,LABELS (two idx files), "
-            f"found {'a file' if folder.exists() else 'nothing'}"
+            f"found {at}"
         )
     if pairs := idx.pairs_in(folder):
-        for name, (images, labels) in pairs.items():
+        # Of a folder that is named as the test set, its own training part is not meant.
+        chosen = {part: pairs[part]} if part in pairs else pairs
+        for name, (images, labels) in chosen.items():
             yield _idx(name if part == "all" and len(pairs) > 1 else part, images, labels, size)
         return
+    for name, child in _split_folders(folder, part).items():
+        yield _by_class(name, child, size)
+
+
+def _split_folders(folder: Path, part: str) -> dict[str, Path]:
+    """The folders train, validation and test inside, or the folder itself as `part`."""
     inside = _folders(folder)
-    named = {_PARTS[child.name.lower()]: child for child in inside if child.name.lower() in _PARTS}
-    if part == "all" and "train" in named and len(named) == len(inside):
-        for name, child in named.items():
-            yield _by_class(name, child, size)
-        return
-    yield _by_class(part, folder, size)
+    named = [(_PARTS[child.name.lower()], child) for child in inside if child.name.lower() in _PARTS]
+    parts = dict(named)
+    if part != "all" or "train" not in parts:
+        return {part: folder}
+    if len(named) < len(inside) or len(parts) < len(named):
+        odd = next((child for child in inside if child not in parts.values()), inside[-1])
+        raise DataError(
+            f"{folder}: expected folders by class, or train with validation and test, found both: {odd.name} beside "
+            "train. Name the parts: data.path, data.validation and data.test"
+        )
+    return parts
 
 
 def _idx(part: str, images: Path, labels: Path, size: int | None) -> _Found:
     pixels, numbers = idx.images_and_labels(images, labels)
     if size is not None:
         pixels = np.stack([pictures.scaled(image, size, size) for image in pixels])
-    files = {path.name: file_digest(path) for path in (images, labels)}
+    files = file_digests((images, labels))
     return _Found(part, pixels, [str(number) for number in numbers.tolist()], files)
 
 
@@ -180,14 +194,32 @@ class _Joined:
 
 
 def _same_shape(found: list[_Found]) -> None:
-    """All parts must hold images of one shape."""
+    """All parts must hold images of one size; grey ones are taken as colour where others are in colour."""
     first = found[0].pixels[0].shape
     for part in found[1:]:
-        if (shape := part.pixels[0].shape) != first:
+        if (shape := part.pixels[0].shape)[1:] != first[1:]:
             raise DataError(
-                f"the {part.part} images are {shape} (channels, height, width), the {found[0].part} ones {first}: "
-                "expected one shape; data.image_size scales all"
+                f"the {part.part} images are {shape[2]} × {shape[1]} pixels, the {found[0].part} ones {first[2]} × "
+                f"{first[1]}: expected one size; data.image_size scales all"
             )
+    channels = max(part.pixels[0].shape[0] for part in found)
+    for part in found:
+        if part.pixels[0].shape[0] < channels:
+            part.pixels = _Coloured(part.pixels, channels)
+
+
+@dataclass(frozen=True)
+class _Coloured:
+    """Grey images with their one channel repeated."""
+
+    pixels: Pixels
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return np.repeat(self.pixels[index], self.channels, axis=0)
 
 
 def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[dict[str, NDArray[np.int64]], str]:

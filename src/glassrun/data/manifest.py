@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def file_digest(path: Path) -> str:
     """The digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def file_digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The digest of each file by its name without folders; of equal names the second gets a number."""
+    found: dict[str, str] = {}
+    for path in paths:
+        names = (path.name if number == 1 else f"{path.name} ({number})" for number in count(1))
+        found[next(name for name in names if name not in found)] = file_digest(path)
+    return found
 
 
 def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

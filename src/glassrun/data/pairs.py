@@ -9,7 +9,7 @@ from typing import Any
 
 from glassrun.config import PairsData
 from glassrun.data.encoding import PairEncoding
-from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.manifest import file_digests, manifest
 from glassrun.data.source import Dataset
 from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key, digest_of_keys
 from glassrun.data.text import read_text
@@ -67,7 +67,7 @@ def load(section: PairsData) -> Dataset:
         splits=splits,
         rule=rule,
         preprocessing=preprocessing(encoding),
-        files={path.name: file_digest(path) for paths in given.values() for path in paths},
+        files=file_digests(path for paths in given.values() for path in paths),
         left_out=left_out,
     )
     return Dataset(splits, described, facts(encoding), encoding)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glassrun.data.compressed import what_is_at
 from glassrun.errors import DataError, MissingDependency
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -27,18 +30,28 @@ def read(path: Path, channels: int) -> NDArray[np.uint8]:
         DataError: it is missing, damaged, too large or no picture.
         MissingDependency: Pillow is not installed.
     """
-    with _opened(path) as picture:
-        if "A" in picture.mode or "transparency" in picture.info:
-            from PIL import Image
+    from PIL import Image
 
+    picture = _opened(path)
+    if picture.mode.startswith("I"):
+        pixels = np.repeat(_upper_bits(picture, path)[..., None], channels, axis=-1)
+    else:
+        if "A" in picture.mode or "transparency" in picture.info:
             ground = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-        if picture.mode.startswith("I;16"):
-            pixels = (np.asarray(picture, dtype=np.uint16) >> 8).astype(np.uint8)[..., None]
-            pixels = np.repeat(pixels, channels, axis=-1)
-        else:
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
+
+
+def _upper_bits(picture: Any, path: Path) -> NDArray[np.uint8]:
+    """The upper eight of sixteen bits of grey: UInt8[height, width]. (Pillow's own conversion clips.)"""
+    pixels = np.asarray(picture, dtype=np.int64)
+    if pixels.min() < 0 or pixels.max() >= 2**16:
+        raise DataError(f"{path}: expected at most 16 bits a pixel, found values from {pixels.min()} to {pixels.max()}")
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        pixels = np.where(pixels == transparent, 2**16 - 1, pixels)
+    return (pixels >> 8).astype(np.uint8)
 
 
 def size_and_channels(path: Path) -> tuple[int, int, int]:
@@ -47,9 +60,9 @@ def size_and_channels(path: Path) -> tuple[int, int, int]:
     Raises:
         DataError: as for `read`.
     """
-    with _opened(path) as picture:
-        grey = picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;16")
-        return picture.height, picture.width, 1 if grey else 3
+    picture = _opened(path)
+    grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
+    return picture.height, picture.width, 1 if grey else 3
 
 
 def scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -64,17 +77,18 @@ def scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     return np.stack(planes)
 
 
-def _opened(path: Path):  # type: ignore[no-untyped-def]  # PIL.Image.Image, which may not be installed
+def _opened(path: Path) -> Any:
+    """The picture, a PIL.Image.Image, decoded; its file is closed."""
     try:
         from PIL import Image
     except ImportError:
         raise MissingDependency("pillow", "reading pictures", extra="recipes") from None
-    if not path.is_file():
-        raise DataError(f"{path}: expected a picture file, found {'a folder' if path.is_dir() else 'nothing'}")
+    if (found := what_is_at(path)) != "a file":
+        raise DataError(f"{path}: expected a picture file, found {found}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Pillow finds odd but can read
-            picture = Image.open(path, formats=_FORMATS)
+            picture = Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS)
             if picture.width * picture.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path}: expected at most {_MOST_PIXELS:,} pixels, found {picture.width} × {picture.height}"
@@ -84,4 +98,6 @@ def _opened(path: Path):  # type: ignore[no-untyped-def]  # PIL.Image.Image, whi
         raise DataError(
             f"{path}: expected a picture ({', '.join(_FORMATS)}), found damage or another form: {error}"
         ) from None
+    if picture.mode == "F":
+        raise DataError(f"{path}: expected whole numbers as pixels, found fractions; save it with 8 or 16 bits")
     return picture

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glassrun.config import PythonTopicsData, TextData
 from glassrun.data import compressed
 from glassrun.data.encoding import TextEncoding
-from glassrun.data.manifest import file_digest, manifest
+from glassrun.data.manifest import file_digests, manifest
 from glassrun.data.source import IGNORED, Dataset, Split
 from glassrun.data.splits import content_key
 from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
@@ -29,7 +29,8 @@ _TAIL = 10  # the last tenth
 class TrainingWindows:
     """Windows of a text, side by side without a gap, that start at another offset in every epoch.
 
-    So every epoch sees every token once, cut at other places, and has the same number of windows.
+    So every epoch is cut at other places and has the same number of windows; no token is seen twice in one, and what is
+    left out at the ends (fewer than two windows) is another part in each.
 
     Arguments:
         tokens: of the text.
@@ -47,7 +48,7 @@ class TrainingWindows:
     def offset(self, epoch: int) -> int:
         """Where the first window of an epoch starts; keyed by (seed, epoch)."""
         room = len(self.tokens) - 1 - len(self) * self.context
-        return derive(self.seed, "window", epoch) % (min(room, self.context - 1) + 1)
+        return derive(self.seed, "window", epoch) % (room + 1)
 
     def key(self, index: int) -> bytes:
         return content_key(self._window(index, 0).astype("<i8").tobytes())
@@ -102,7 +103,7 @@ def load(section: TextData, seed: int) -> Dataset:
     assert section.path is not None, "checked by the recipe"
     places = {"train": section.path, "validation": section.validation, "test": section.test}
     texts = {name: read_text(Path(place)) for name, place in places.items() if place is not None}
-    files = {Path(place).name: file_digest(Path(place)) for place in places.values() if place is not None}
+    files = file_digests(Path(place) for place in places.values() if place is not None)
     official = section.validation is not None
     if section.split == "official" and not official:
         raise ConfigError("data.split is official, but data.validation is not given")
@@ -133,7 +134,7 @@ def read_text(path: Path) -> str:
     """
     data = compressed.read(path)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected text in UTF-8, found the byte 0x{data[error.start]:02x} at offset {error.start}: "

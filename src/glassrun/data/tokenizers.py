@@ -84,8 +84,15 @@ class ByteTokenizer:
         self.size = 256 + self._first
 
     def encode(self, text: str) -> NDArray[Any]:
-        """The tokens of a text."""
-        raw = np.frombuffer(text.encode(), dtype=np.uint8)
+        """The tokens of a text.
+
+        Raises:
+            DataError: it holds half a surrogate pair, which no UTF-8 text does.
+        """
+        try:
+            raw = np.frombuffer(text.encode(), dtype=np.uint8)
+        except UnicodeEncodeError as error:
+            raise DataError(f"the text is no Unicode: half a surrogate pair at character {error.start}") from None
         return raw.astype(np.uint16) + np.uint16(self._first) if self.special else raw
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -55,7 +55,7 @@ def attention(
     Arguments:
         query, key, value: Float[batch…, query | key, d_k | d_v]; the heads are one of the batch axes.
         mask: Bool, broadcast to [batch…, query, key]; True = may attend. A query that may look nowhere gives zeros.
-        causal: query i looks at keys 0 to i only; the number of queries and keys is then the same.
+        causal: query i looks at keys 0 to i only.
         dropout: share of the weights set to zero, drawn from torch's default generator.
         weights: also return the weights, rebuilt by `attention_weights` (before dropout). Both ways agree to rounding.
 

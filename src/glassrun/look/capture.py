@@ -45,7 +45,7 @@ class Capture:
 
 @contextmanager
 def capturing(model: nn.Module) -> Iterator[Capture]:
-    """Watch a model's forward passes; nothing of the model is changed, and the hooks are gone afterwards.
+    """Watch the forward passes of a model in evaluation mode; nothing of it is changed, and the hooks go afterwards.
 
     >>> from glassrun.models.cnn import CNN
     >>> model = CNN(1, 8, 8, 10, channels=(3,)).eval()
@@ -75,7 +75,7 @@ def _inside_unit(model: nn.Module, name: str) -> bool:
 def _hook(seen: Capture, name: str) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if isinstance(output, Tensor):
-            seen.outputs[name] = output.detach()
+            seen.outputs[name] = output.detach().clone()  # the next layer may work in place
         if isinstance(module, MultiHeadAttention):
             with torch.no_grad():
                 # Not module(…), which would call this hook again.

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from glassrun.errors import ModelError
@@ -49,7 +50,9 @@ def build(arguments: Arguments | ImportedModel, facts: Mapping[str, int], seed: 
     kind = values.pop("kind")
     if "d_ff" in values:
         values["d_ff"] = arguments.feed_forward_width  # type: ignore[attr-defined]
-    model = MODELS[kind](**{name: facts[name] for name in FACTS[kind]}, **values)
+    # torch's layers draw a start of their own, which is replaced below: nobody's generator moves for that.
+    with torch.random.fork_rng(devices=[]):
+        model = MODELS[kind](**{name: facts[name] for name in FACTS[kind]}, **values)
     initialise(model, seed, model.start)  # type: ignore[arg-type]
     return model
 

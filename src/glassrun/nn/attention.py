@@ -30,8 +30,11 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, d_model: int, num_heads: int, *, bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
-        if d_model % num_heads:
-            raise ModelError(f"num_heads is {num_heads}, which does not divide d_model {d_model}")
+        if num_heads < 1 or d_model % num_heads:
+            raise ModelError(
+                f"num_heads is {num_heads}, which does not divide d_model {d_model}: every head takes "
+                "d_model / num_heads features. Change one of them"
+            )
         self.num_heads = num_heads
         self.dropout = dropout
         # W_q, W_k and W_v of all heads in one: for small models three products in one call save a third of the time.

@@ -66,7 +66,8 @@ def collect() -> Code:
             continue
         files[stored] = data
         total += len(data)
-        roots.add(path.parents[stored.count("/")])
+        if stored.count("/") < len(path.parents):  # a module may be called anything
+            roots.add(path.parents[stored.count("/")])
     return Code(files, tuple(left_out), tuple(sorted(roots)))
 
 

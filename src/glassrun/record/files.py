@@ -47,7 +47,8 @@ def write_folder_atomic(path: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         RunFolderError: a folder that is not empty stands there, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    # The number of the process: two that begin a run in one second choose one name, and the first rename wins.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
         shutil.rmtree(partial, ignore_errors=True)
         try:

@@ -163,7 +163,8 @@ _MAGIC = b"glassrun tensors 1\n"
 class TensorTable:
     """The rows of `ledger.tensors`: step, one fingerprint per name, one presence bit per name, a checksum.
 
-    A gradient may be absent (None), which is not the same as zero: hence the presence bits.
+    A gradient may be absent (None), which is not the same as zero: hence the presence bits. A row's checksum covers the
+    header too, so that no name can be changed unseen.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -178,12 +179,12 @@ class TensorTable:
         presence = sum(1 << i for i, value in enumerate(values) if value is not None)
         body = struct.pack(f"<Q{len(values)}Q", step, *(value or 0 for value in values))
         body += presence.to_bytes(self._presence_bytes, "little")
-        return body + bytes.fromhex(digest_bytes(body))
+        return body + bytes.fromhex(digest_bytes(self.header + body))
 
     def decode(self, row: bytes, where: str) -> tuple[int, list[int | None]]:
         """Step and fingerprints of one row."""
         body, checksum = row[:-16], row[-16:]
-        if bytes.fromhex(digest_bytes(body)) != checksum:
+        if bytes.fromhex(digest_bytes(self.header + body)) != checksum:
             raise RunFolderError(
                 f"{where}: the row's checksum does not match its content: it was changed after it was written"
             )
@@ -203,10 +204,8 @@ class TensorTable:
             names = json.loads(data[start : start + length])
         except ValueError:
             names = None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
-        table = cls(names)
-        if data[: len(table.header)] != table.header:
+        table = cls(names if isinstance(names, list) else [])
+        if data[: len(table.header)] != table.header or not all(isinstance(name, str) for name in table.names):
             raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
         rows = (
             table.decode(data[at : at + table.row_bytes], f"{path}, byte {at}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,7 +87,10 @@ class RunFolder:
         Raises:
             RunFolderError: another process holds the lock.
         """
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror}") from None
         for wait in (0.1, 0.2, 0.4, 0.8, 1.6, None):  # a worker that is just being killed needs a moment to be gone
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,6 +217,12 @@ class RunFolder:
         ]
 
 
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The checkpoints of a run folder, oldest first."""
+    found = (folder / "checkpoints").glob("step-*")
+    return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
+
+
 def identity(recipe: Recipe, manifest_digest: str) -> str:
     """What a run is, before anything has run: the start of its chain.
 
@@ -247,14 +257,17 @@ def _encode_header(header: Mapping[str, Any]) -> bytes:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_bytes())
+        checksum = header.pop("checksum") if isinstance(header, dict) else None
+        unchanged = checksum == digest_bytes(canonical_json(header).encode())
     except FileNotFoundError:
         raise RunFolderError(f"{path.parent}: this is no run folder: it has no run.json") from None
-    except (ValueError, OSError) as error:
+    except KeyError:
+        raise RunFolderError(f"{path}: not the header of a run: it has no checksum") from None
+    except (ValueError, OSError, RecursionError) as error:
         raise RunFolderError(f"{path}: cannot be read: {error}. Restore it from a copy") from None
-    if not isinstance(header, dict) or "checksum" not in header:
+    if not isinstance(header, dict):
         raise RunFolderError(f"{path}: not the header of a run: it has no checksum")
-    checksum = header.pop("checksum")
-    if checksum != digest_bytes(canonical_json(header).encode()):
+    if not unchanged:
         raise RunFolderError(f"{path}: its checksum does not match its content: it was changed. Restore it from a copy")
     if header.get("format") != FORMAT:
         raise RunFolderError(f"{path}: format {header.get('format')}; this glassrun reads format {FORMAT}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun import config
-from glassrun.errors import NotFinite
+from glassrun.errors import NotFinite, RunFolderError
 from glassrun.record import code, environment
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.record.run_folder import STOPPED, RunFolder
@@ -39,7 +39,8 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             tell({"event": "note", "text": note})
     dataset = load_data(recipe)
     if not job["rank"]:
-        check_data(folder, dataset.manifest)
+        for note in _data_notes(folder, dataset.manifest):
+            tell({"event": "note", "text": note})
     state = prepare(recipe, dataset)
     start = checkpoints.latest(folder.path, at_most=first - 1)
     if start:
@@ -76,6 +77,14 @@ def _numerics_notes(folder: RunFolder) -> list[str]:
         "not promised here: equal bits are promised on the recorded numerics only, and here these differ: "
         + "; ".join(found)
     ]
+
+
+def _data_notes(folder: RunFolder, manifest: dict[str, Any]) -> list[str]:
+    try:
+        check_data(folder, manifest)
+    except RunFolderError as error:
+        return [str(error)]
+    return []
 
 
 def _code_notes(folder: RunFolder) -> list[str]:

@@ -6,7 +6,8 @@ fixed tree; other buffers that changed must have changed alike in all slices, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class StepBuffers:
         self.places = places(module)
         self.names = list(self.places)
         self.own = dict(module.named_buffers())  # the module's own tensors, whatever a forward puts in their place
+        self.unset = unset(module)
         self.start = {name: owned(tensor) for name, tensor in self.own.items()}
         self.floating = [name for name in self.names if self.own[name].is_floating_point()]
         self.other = [name for name in self.names if not self.own[name].is_floating_point()]
@@ -55,6 +57,8 @@ class StepBuffers:
         for name, (owner, key) in self.places.items():
             owner._buffers[key] = self.own[name]
             self.own[name].copy_(self.start[name])
+        for owner, key in self.unset:
+            owner._buffers[key] = None
 
     def finish(self, workers: Workers) -> None:
         """The step ends: each buffer gets what all slices made of it, the same on every worker."""
@@ -108,6 +112,32 @@ def places(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
                 seen.add(id(buffer))
                 found[f"{prefix}.{key}" if prefix else key] = (owner, key)
     return found
+
+
+def unset(module: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The buffers that are registered as None: a forward may fill one as its cache, and the next must not find it."""
+    return [(owner, key) for owner in module.modules() for key, buffer in owner._buffers.items() if buffer is None]
+
+
+@contextmanager
+def kept(module: nn.Module) -> Iterator[None]:
+    """Whatever happens to the buffers inside, afterwards they are the same tensors with the same bits."""
+    before = [
+        (owner, key, owner._buffers[key], owned(buffer))
+        for owner, key in places(module).values()
+        if (buffer := owner._buffers[key]) is not None
+    ]
+    empty = unset(module)
+    try:
+        yield
+    finally:
+        for owner, key, tensor, bits in before:
+            assert tensor is not None, "chosen above"
+            owner._buffers[key] = tensor
+            if not same_bits(tensor, bits):
+                tensor.copy_(bits)
+        for owner, key in empty:
+            owner._buffers[key] = None
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

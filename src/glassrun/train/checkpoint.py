@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import RunFolderError
 from glassrun.record.files import remove_folder, write_folder_atomic
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
+from glassrun.record.run_folder import checkpoint_paths
 from glassrun.train import optimizer as optimizers
 from glassrun.train.loop import initial_fingerprints
 from glassrun.train.state import State
@@ -61,15 +62,11 @@ def save(folder: Path, state: State, *, chain: str, metrics_digest: str) -> Chec
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for path in paths(folder)[:-keep]:
+    """Remove all but the newest `keep` checkpoints, and what a kill left half written."""
+    for path in (folder / "checkpoints").glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in checkpoint_paths(folder)[:-keep]:
         remove_folder(path)
-
-
-def paths(folder: Path) -> list[Path]:
-    """The checkpoints of a run folder, oldest first."""
-    found = (folder / "checkpoints").glob("step-*")
-    return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
 
 
 def latest(folder: Path, *, at_most: int | None = None) -> Checkpoint | None:
@@ -78,7 +75,7 @@ def latest(folder: Path, *, at_most: int | None = None) -> Checkpoint | None:
     Raises:
         RunFolderError: it is damaged.
     """
-    candidates = [p for p in paths(folder) if at_most is None or int(p.name[5:]) <= at_most]
+    candidates = [p for p in checkpoint_paths(folder) if at_most is None or int(p.name[5:]) <= at_most]
     return read(candidates[-1]) if candidates else None
 
 
@@ -135,7 +132,9 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
         wrong = sorted(
             name
             for name in own.keys() | tensors.keys()
-            if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+            if name not in own
+            or name not in tensors
+            or (own[name].shape, own[name].dtype) != (tensors[name].shape, tensors[name].dtype)
         )
         raise RunFolderError(
             f"{path}: these tensors do not fit the model: {', '.join(wrong[:5])}. The code of the model was changed "

@@ -9,10 +9,9 @@ import torch
 
 from glassrun.generators import set_generators
 from glassrun.record.ledger import with_checksum
-from glassrun.train.buffers import same_bits
+from glassrun.train.buffers import kept
 from glassrun.train.failures import explained
 from glassrun.train.loading import evaluation_slices
-from glassrun.train.memory import owned
 from glassrun.train.shards import own_slices
 from glassrun.train.state import State, precision
 from glassrun.train.workers import Workers, bits, exact_sum, from_bits
@@ -44,20 +43,16 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     places = own_slices(batch.shards, workers.rank, workers.world_size)
     size = batch.evaluation_size or batch.size
     modes = [(module, module.training) for module in state.model.modules()]
-    before = {name: owned(buffer) for name, buffer in state.model.named_buffers()}
     state.model.eval()
     rows: list[list[float]] = []
     names: list[str] = []
-    with torch.no_grad():
+    with torch.no_grad(), kept(state.model):
         for place, tensors in evaluation_slices(examples, state.task, size=size, shards=batch.shards, places=places):
             set_generators(state.seed, "evaluation", state.step, split, place)
             with explained(state.model, state.step), precision(state.recipe.numerics.precision):
                 sums = state.task.evaluate(state.model, tensors)
             names = list(sums)
             rows.append([float(value) for value in sums.values()])
-        for name, buffer in state.model.named_buffers():
-            if not same_bits(buffer, before[name]):
-                buffer.copy_(before[name])
     for module, training in modes:
         module.training = training
     totals = _totals(names, rows, workers)

@@ -23,8 +23,10 @@ def warmup_cosine(
     >>> [round(warmup_cosine(s, peak_lr=1.0, steps=6, warmup_steps=2), 3) for s in range(1, 7)]
     [0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
-    if step <= warmup_steps:
+    if step < warmup_steps:
         return initial_lr + (peak_lr - initial_lr) * step / warmup_steps
+    if step == warmup_steps:
+        return peak_lr  # exactly, where the line above may round
     progress = (step - warmup_steps) / (steps - warmup_steps)
     return final_lr + (peak_lr - final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -35,7 +37,7 @@ def warmup_constant(step: int, *, peak_lr: float, warmup_steps: int, initial_lr:
     >>> [warmup_constant(s, peak_lr=1.0, warmup_steps=2, initial_lr=0.5) for s in range(1, 5)]
     [0.75, 1.0, 1.0, 1.0]
     """
-    if step <= warmup_steps:
+    if step < warmup_steps:
         return initial_lr + (peak_lr - initial_lr) * step / warmup_steps
     return peak_lr
 

@@ -1,0 +1,205 @@
+"""The command line from outside: help, JSON, exit codes, one clear message for bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glassrun as api
+from support import Made, glassrun
+
+COMMANDS = ("train", "resume", "replay", "predict", "report", "show", "recipes")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = glassrun(command, "--help")
+    assert done.code == 0
+    assert "Example" in done.out
+    assert f"glassrun {command}" in done.out
+
+
+def test_help_and_listing_do_not_import_torch() -> None:
+    """What takes seconds is not loaded for them; a time would depend on the machine, the modules do not."""
+    for arguments in (["--help"], ["recipes"], ["train", "--help"]):
+        script = (
+            f"import sys; sys.argv[1:] = {arguments!r}\nfrom glassrun.cli import main\ntry: main()\n"
+            "except SystemExit: pass\n"
+            "heavy = {'torch', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    light = (
+        "import sys, glassrun.cli; assert 'pydantic' not in sys.modules; assert 'glassrun.config' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", light]).returncode == 0
+
+
+def test_recipes_are_listed_and_printed() -> None:
+    listed = glassrun("recipes").out
+    found = glassrun("recipes", "--json").json
+    assert set(found) == {"digits-cnn", "dates-transformer", "python-lm", "shakespeare-char"}
+    assert all(name in listed for name in found)
+    assert "source: digits" in glassrun("recipes", "digits-cnn").out
+
+
+@pytest.fixture(scope="module")
+def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("cli") / "run"
+    done = glassrun("train", made.file("odd-pairs"), "--out", run, "--workers", 1, "--set", "train.steps=4")
+    assert done.code == 0, done.err
+    assert "report" in done.out
+    assert (run / "report.html").stat().st_size > 10_000
+    # Off a terminal the progress is plain lines: step, loss, learning rate, examples a second, time left.
+    line = next(line for line in done.err.splitlines() if line.startswith("step 4/4"))
+    for part in ("loss ", "lr ", "examples/s", "s left"):
+        assert part in line
+    assert "\x1b" not in done.err + done.out
+    return run
+
+
+def test_show_as_json_has_what_scripts_rely_on(trained: Path) -> None:
+    found = glassrun("show", trained, "--json").json
+    assert found["status"] == "complete"
+    assert found["steps"] == 4
+    assert found["loss"] > 0
+    assert found["metrics"]["validation"]["exact_match"] >= 0
+    assert len(found["params_fingerprint"]) == 16
+    assert len(found["chain"]) == len(found["config_digest"]) == 32
+    assert found["params_fingerprint"] in glassrun("show", trained).out
+
+
+def test_config_yaml_is_the_same_run(trained: Path, tmp_path: Path) -> None:
+    assert glassrun("train", trained / "config.yaml", "--out", tmp_path / "again").code == 0
+    shown = [glassrun("show", run, "--json").json for run in (trained, tmp_path / "again")]
+    assert shown[0]["chain"] == shown[1]["chain"]
+    assert shown[0]["config_digest"] == shown[1]["config_digest"]
+
+
+def test_resume_of_a_complete_run_says_so(trained: Path) -> None:
+    done = glassrun("resume", trained)
+    assert done.code == 0
+    assert "complete" in done.out
+
+
+def test_predict_writes_the_target(trained: Path) -> None:
+    done = glassrun("predict", trained, "--text", "glass run", "--json")
+    assert done.code == 0, done.err
+    assert set(done.json) == {"source", "target"}
+    assert glassrun("predict", trained, "--text", "glass run").out.strip() == done.json["target"].strip()
+
+
+def bad_inputs(made: Made, run: Path, here: Path) -> list[tuple[str, list[object], list[str]]]:
+    """A name, a command, and what its message must say."""
+    text = made.folder / "text.txt"
+    latin = here / "latin.txt"
+    latin.write_bytes(b"gl\xe4ss " * 100)
+    empty = here / "empty.txt"
+    empty.write_bytes(b"")
+    cut = here / "cut.txt.gz"
+    cut.write_bytes(gzip.compress(text.read_bytes())[:-20])
+    short = here / "short.txt"
+    short.write_text("one line\n")
+    broken = here / "broken.yaml"
+    broken.write_text("name: [")
+    listed = here / "list.yaml"
+    listed.write_text("- 1\n- 2\n")
+    picture = here / "no-picture.png"
+    picture.write_text("this is no picture")
+    occupied = here / "occupied"
+    occupied.mkdir()
+    (occupied / "thesis.tex").write_text("mine")
+    lm = ["train", "shakespeare-char", "--out", here / "new"]
+    digits = ["train", "digits-cnn", "--out", here / "new", "--set"]
+    return [
+        ("unknown recipe", ["train", "digit-cnn"], ["digit-cnn", "digits-cnn"]),
+        ("recipe file missing", ["train", "mine.yaml"], ["mine.yaml"]),
+        ("recipe no YAML", ["train", broken], ["broken.yaml", "line"]),
+        ("recipe a list", ["train", listed], ["list.yaml", "sections"]),
+        ("unknown key", [*digits, "optimizer.learning_rate=1"], ["learning_rate", "lr"]),
+        ("unknown section", [*digits, "optimiser.lr=1"], ["optimiser", "optimizer"]),
+        ("wrong type", [*digits, "train.steps=many"], ["train.steps", "many"]),
+        ("fraction for a count", [*digits, "train.steps=1.5"], ["train.steps", "1.5"]),
+        ("negative", [*digits, "optimizer.lr=-1"], ["optimizer.lr", "-1"]),
+        ("no value", [*digits, "train.steps"], ["train.steps", "KEY=VALUE"]),
+        ("unknown kind", [*digits, "optimizer.kind=adamv"], ["adamv", "adam"]),
+        ("heads", ["train", "dates-transformer", "--set", "model.num_heads=5"], ["num_heads", "5", "64"]),
+        ("shards", [*digits, "batch.size=63"], ["63", "shards", "4"]),
+        ("shards no power of two", [*digits, "batch.shards=3"], ["shards", "3", "power of two"]),
+        ("workers no power of two", ["train", "digits-cnn", "--workers", 3], ["3", "power of two"]),
+        ("more workers than shards", ["train", "digits-cnn", "--workers", 8], ["8", "4"]),
+        ("task and data", [*digits, "task=translate"], ["translate", "digits"]),
+        ("no path", lm, ["data.path"]),
+        ("data missing", [*lm, "--set", "data.path=nowhere.txt"], ["nowhere.txt"]),
+        ("data a folder", [*lm, "--set", f"data.path={here}"], [str(here), "folder"]),
+        ("data empty", [*lm, "--set", f"data.path={empty}"], ["empty.txt"]),
+        ("data short", [*lm, "--set", f"data.path={short}"], ["short.txt", "too short"]),
+        ("data no UTF-8", [*lm, "--set", f"data.path={latin}"], ["latin.txt", "UTF-8", "offset 2"]),
+        ("data cut off", [*lm, "--set", f"data.path={cut}"], ["cut.txt.gz", "cut off"]),
+        ("path that is not used", [*digits, f"data.path={text}"], ["path"]),
+        ("occupied by a run", ["train", "digits-cnn", "--out", run], [str(run), "another run"]),
+        ("occupied by files", ["train", "digits-cnn", "--out", occupied], ["occupied", "nothing is overwritten"]),
+        ("model that cannot be imported", [*digits, 'model={import: "nowhere:model"}'], ["nowhere"]),
+        ("no run", ["replay", here / "nothing"], ["nothing"]),
+        ("a folder that is no run", ["show", occupied], ["occupied", "run.json"]),
+        ("segment outside", ["replay", run, "--from", 3, "--to", 9], ["9", "4"]),
+        ("predict with nothing", ["predict", run], ["--text", "--image", "--prompt"]),
+        ("predict of another kind", ["predict", run, "--prompt", "a"], ["--text"]),
+        ("predict with nothing in it", ["predict", run, "--text", ""], ["1 to"]),
+        ("predict too long", ["predict", run, "--text", "glass " * 100], ["tokens"]),
+        ("predict a file of another kind", ["predict", run, "--image", picture], ["--text"]),
+    ]
+
+
+def test_bad_input_is_one_clear_message_and_damages_nothing(made: Made, trained: Path, tmp_path: Path) -> None:
+    cases = bad_inputs(made, trained, tmp_path)
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    wrong = []
+    for name, command, expected in cases:
+        done = glassrun(*command, cwd=tmp_path)
+        errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+        fine = done.code == 2 and errors and "Traceback" not in done.err and len(errors) <= 2
+        if not fine or not all(part in done.err for part in expected):
+            wrong.append(f"{name}: exit code {done.code}: {done.err[-400:]}")
+        if (tmp_path / "new").exists() or (tmp_path / "runs").exists():
+            wrong.append(f"{name}: it left a folder behind")
+    assert not wrong, "\n\n".join(wrong)
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "occupied" / "thesis.tex").read_text() == "mine"
+
+
+def test_usage_errors_have_exit_code_2() -> None:
+    for arguments in (["tain"], ["train"], ["show", "a", "b"], ["train", "digits-cnn", "--workers", "two"]):
+        done = glassrun(*arguments)
+        assert done.code == 2
+        assert "Traceback" not in done.err
+
+
+def test_the_public_names_hold_still() -> None:
+    assert sorted(api.__all__) == [
+        "GlassrunError",
+        "Recipe",
+        "Replay",
+        "Run",
+        "Seeded",
+        "__version__",
+        "load",
+        "report",
+        "resume",
+        "seed",
+        "train",
+    ]
+    assert all(getattr(api, name) is not None for name in api.__all__)
+    # The function and the package of one name: loading modules of the package must not take the function away.
+    script = "import glassrun; f = glassrun.train; from glassrun.train import schedule; assert glassrun.train is f"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_recipe_as_json_and_overrides_that_look_like_other_types(made: Made) -> None:
+    recipe = api.Recipe.model_validate_json(json.dumps(made.recipe("odd-lm", name="no")))
+    assert recipe.name == "no"

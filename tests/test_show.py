@@ -1,0 +1,133 @@
+"""What `show` tells of a run, from a folder made with the record's own parts."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glassrun import config
+from glassrun.errors import RunFolderError
+from glassrun.record import ledger
+from glassrun.record.ledger import Line, Step, link
+from glassrun.record.run_folder import RunFolder, identity
+from glassrun.show import as_text, metric_text, summary
+
+RECIPE = {"name": "shown", "task": "classify", "data": {"source": "digits"}, "model": {"kind": "cnn"}, "seed": 11}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[RunFolder]:
+    folder = RunFolder.create(tmp_path / "run", config.load(RECIPE), [])
+    yield folder
+    if folder._lock is not None:
+        os.close(folder._lock)
+
+
+def fill(folder: RunFolder, losses: list[float], **header: Any) -> str:
+    """A ledger with these losses and two evaluations of each split; returns the last chain value."""
+    name = identity(folder.recipe, "0" * 32)
+    chain, data = name, b""
+    for number, loss in enumerate(losses, start=1):
+        step = Step(number, 1, 64, 0, loss, 1e-3, 1.0, "b" * 16, "c" * 16, f"{number:016x}", "d" * 16)
+        chain = link(chain, step)
+        data += Line(step, chain, 0.5).encode()
+    folder.ledger_path.write_bytes(data)
+    lines = [
+        {"step": step, "split": split, "examples": 150, "loss": loss, "loss_hex": loss.hex(), "accuracy": 0.98999}
+        for step, loss in ((1, 0.75), (2, 0.5))
+        for split in ("validation", "test")
+    ]
+    folder.metrics_path.write_bytes(b"".join(map(ledger.with_checksum, lines)))
+    table = ledger.TensorTable(["parameter w float32 3"])
+    rows = (table.encode(number, [number]) for number in range(1, len(losses) + 1))
+    folder.tensors_path.write_bytes(table.header + b"".join(rows))
+    sessions = [{"started": "now", "workers": 2, "after_step": 0}, {"started": "later", "workers": 4, "after_step": 1}]
+    folder.update(**{"identity": name, "status": "running", "sessions": sessions, "code": {"digest": "x"}} | header)
+    return chain
+
+
+def test_a_run_that_has_not_begun(made: RunFolder) -> None:
+    found = summary(made.path)
+    assert (found["status"], found["steps"], found["steps_planned"]) == ("preparing", 0, 600)
+    assert (found["loss"], found["chain"], found["params_fingerprint"], found["metrics"]) == (None, None, None, {})
+    assert as_text(found).count("none yet") == 3
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_run_with_steps(made: RunFolder) -> None:
+    chain = fill(made, [2.0, 1.0, 0.25])
+    found = summary(made.path)
+    assert (found["steps"], found["loss"], found["chain"], found["seed"], found["name"]) == (
+        3,
+        0.25,
+        chain,
+        11,
+        "shown",
+    )
+    assert found["params_fingerprint"] == f"{3:016x}"
+    assert found["seconds"] == 1.5
+    assert found["config_digest"] == config.load(RECIPE).digest()
+    newest = {"step": 2, "examples": 150, "loss": 0.5, "accuracy": 0.98999}
+    assert found["metrics"] == {"validation": newest, "test": newest}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_text_names_every_number(made: RunFolder) -> None:
+    chain = fill(made, [2.0, 1.0])
+    text = as_text(summary(made.path)).splitlines()
+    assert text == [
+        f"run         {made.path}",
+        "status      running",
+        "steps       2 of 600, 1.0 s of training, workers 2 then 4",
+        "loss        1.0000",
+        "validation  loss 0.5000, accuracy 98.99 % (150 examples, step 2)",
+        "test        loss 0.5000, accuracy 98.99 % (150 examples, step 2)",
+        f"parameters  {2:016x}",
+        f"chain       {chain}",
+    ]
+
+
+def test_a_run_that_stopped_says_why_and_shows_no_loss_that_is_none(made: RunFolder) -> None:
+    fill(made, [2.0, float("nan")], status="stopped", reason="step 2: the loss is not finite")
+    found = summary(made.path)
+    assert found["loss"] is None
+    text = as_text(found)
+    assert "status      stopped: step 2: the loss is not finite" in text
+    assert json.dumps(found, allow_nan=False)
+    assert "none yet" not in text  # there is a loss: it is not finite
+
+
+def test_checkpoints_are_listed_in_the_order_of_their_steps(made: RunFolder) -> None:
+    fill(made, [1.0])
+    for name in ("step-1000000", "step-999999", "step-000002", ".step-000003.partial"):
+        (made.path / "checkpoints" / name).mkdir(parents=True)
+    assert summary(made.path)["checkpoints"] == ["step-000002", "step-999999", "step-1000000"]
+
+
+def test_a_damaged_run_is_not_shown(made: RunFolder) -> None:
+    fill(made, [2.0, 1.0])
+    made.metrics_path.write_bytes(made.metrics_path.read_bytes().replace(b"0.5", b"0.4", 1))
+    with pytest.raises(RunFolderError, match="metrics"):
+        summary(made.path)
+    with pytest.raises(RunFolderError, match="no such run folder"):
+        summary(made.path.with_name("absent"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("accuracy", 1.0, "100.00 %"),
+        ("accuracy", 0.99999, "99.99 %"),
+        ("exact_match", 0.0, "0.00 %"),
+        ("token_accuracy", 0.5, "50.00 %"),
+        ("accuracy", 0.29, "29.00 %"),
+        ("accuracy", 0.57, "57.00 %"),
+        ("accuracy", 0.5799, "57.99 %"),
+        ("loss", 0.29, "0.2900"),
+    ],
+)
+def test_shares_are_cut_not_rounded_up(name: str, value: float, text: str) -> None:
+    assert metric_text(name, value) == text

@@ -1,0 +1,88 @@
+"""`glassrun.seed` in processes of its own: what it sets repeats, and what it cannot set it says."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import glassrun
+from glassrun.train.seeding import Seeded
+
+DRAW = """
+import json, sys, warnings
+warnings.simplefilter("error")
+import random, numpy, torch
+torch.set_num_threads(int(sys.argv[2]))
+import glassrun
+before = [torch.rand(3).sum().item(), random.random(), numpy.random.rand()] if "used" in sys.argv else None
+done = glassrun.seed(int(sys.argv[1]))
+linear = torch.nn.Linear(3, 5)
+print(json.dumps({
+    "draws": [random.random(), random.sample(range(1000), 5), numpy.random.rand(3).tolist(),
+              torch.rand(3).tolist(),
+              torch.randperm(11).tolist(), linear.weight.tolist(),
+              torch.nn.functional.dropout(torch.ones(20)).tolist()],
+    "deterministic": torch.are_deterministic_algorithms_enabled(),
+    "cudnn": [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark],
+    "workspace": __import__("os").environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    "set": done.set, "not_set": done.not_set, "text": str(done),
+}))
+"""
+
+
+def draw(seed: int, *words: str, threads: int = 1, **variables: str) -> dict:  # type: ignore[type-arg]
+    names = ("PYTHONHASHSEED", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW, str(seed), str(threads), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_all_generators_repeat_even_when_they_were_used_before() -> None:
+    first, used, other = draw(7), draw(7, "used"), draw(8)
+    assert first["draws"] == used["draws"]
+    assert all(a != b for a, b in zip(first["draws"], other["draws"], strict=True))
+    assert first["deterministic"] is True
+    assert first["cudnn"] == [True, False]
+    assert first["workspace"] == ":4096:8"
+
+
+def test_it_says_what_came_too_late() -> None:
+    found = draw(7, "used", threads=2)
+    missed = " ".join(found["not_set"])
+    for word in ("PYTHONHASHSEED", "MKL_CBWR", "threads: torch uses 2", "numpy.random.default_rng()"):
+        assert word in missed
+    assert found["text"].splitlines() == [
+        *(f"set: {item}" for item in found["set"]),
+        *(f"NOT set: {item}" for item in found["not_set"]),
+    ]
+
+
+def test_it_does_not_ask_for_what_is_there() -> None:
+    found = draw(7, PYTHONHASHSEED="0", MKL_CBWR="AUTO", CUBLAS_WORKSPACE_CONFIG=":16:8")
+    (missed,) = found["not_set"]
+    assert missed.startswith("generators of your own")
+    assert "CUBLAS_WORKSPACE_CONFIG=:16:8" in found["set"]
+
+
+def test_the_ends_of_the_range() -> None:
+    assert draw(0)["draws"] != draw(2**32 - 1)["draws"]
+
+
+@pytest.mark.parametrize("number", [-1, 2**32])
+def test_outside_the_range(number: int) -> None:
+    with pytest.raises(ValueError, match=f"found {number}"):
+        glassrun.seed(number)
+
+
+def test_seeded_prints_one_line_for_each() -> None:
+    assert str(Seeded(("a", "b"), ("c",))) == "set: a\nset: b\nNOT set: c"
