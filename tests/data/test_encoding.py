@@ -13,10 +13,10 @@ from glassrun.data.encoding import ImageEncoding, PairEncoding, TextEncoding, bo
 from glassrun.data.tokenizers import BEGIN, END, UNKNOWN, ByteTokenizer, CharTokenizer
 from glassrun.errors import DataError
 
-GREY = ImageEncoding(("a", "b"), 1, 3, 5, 255, mean=(0.25,), std=(0.5,), dark_border=False)
-DARK = ImageEncoding(("a", "b"), 1, 3, 5, 255, mean=(0.25,), std=(0.5,), dark_border=True)
-COLOUR = ImageEncoding(("a", "b"), 3, 2, 7, 255, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25), dark_border=True)
-FEW_LEVELS = ImageEncoding(("a", "b"), 1, 3, 5, 16, mean=(0.25,), std=(0.5,), dark_border=False)
+GREY = ImageEncoding(("a", "b"), 1, 3, 5, 255, mean=(0.25,), std=(0.5,), dark_border=False, ink=1.0)
+DARK = ImageEncoding(("a", "b"), 1, 3, 5, 255, mean=(0.25,), std=(0.5,), dark_border=True, ink=1.0)
+COLOUR = ImageEncoding(("a", "b"), 3, 2, 7, 255, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25), dark_border=True, ink=1.0)
+FEW_LEVELS = ImageEncoding(("a", "b"), 1, 3, 5, 16, mean=(0.25,), std=(0.5,), dark_border=False, ink=1.0)
 
 
 def saved(path: Path, pixels: np.ndarray) -> Path:

@@ -350,7 +350,7 @@ def test_parts_of_different_sizes_are_refused(tmp_path: Path) -> None:
     write_set(tmp_path, 50)
     write(tmp_path / "t10k-images-idx3-ubyte", packed(random_images(6, 7, 5)))
     write(tmp_path / "t10k-labels-idx1-ubyte", packed(np.arange(6) % 3))
-    with pytest.raises(DataError, match="7 × 5 pixels.*5 × 7"):
+    with pytest.raises(DataError, match=r"7 × 5 pixels.*5 × 7"):
         images.load(ImagesData(source="images", path=str(tmp_path)))
 
 

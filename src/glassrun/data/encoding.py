@@ -14,6 +14,8 @@ from glassrun.data import tokenizers
 from glassrun.data.tokenizers import BEGIN, END, Tokenizer
 from glassrun.errors import DataError
 
+_WIDE_MARGIN = 0.85  # a picture whose drawn part is shorter than this share of the usual length is cropped
+
 
 @dataclass(frozen=True)
 class ImageEncoding:
@@ -25,6 +27,7 @@ class ImageEncoding:
         levels: the largest value of a pixel.
         mean, std: of each channel over the training images, in units of the largest value.
         dark_border: whether the training images are bright on a dark ground.
+        ink: how much of a training image the drawn part covers: the longer side of its box, as a share of the image's.
     """
 
     classes: tuple[str, ...]
@@ -35,6 +38,7 @@ class ImageEncoding:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dark_border: bool
+    ink: float
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(pixel / levels − mean) / std: UInt8[channels, height, width] to Float32 of the same shape."""
@@ -45,18 +49,34 @@ class ImageEncoding:
     def encode(self, path: Path) -> NDArray[np.float32]:
         """A picture of any size: Float32[channels, height, width].
 
-        It is scaled to the size of the training images. Where those are grey and bright on a dark ground, and the
-        picture's border is brighter than the picture as a whole, it is inverted first: so ink on paper can be read.
+        It is scaled to the size of the training images. Where those are grey and bright on a dark ground, a picture
+        whose border is brighter than the picture as a whole is inverted first, and one with a wider margin than theirs
+        is cropped: so ink on paper can be read.
 
         Raises:
             DataError: it is missing or no image.
         """
         from glassrun.data.pictures import read, scaled
 
-        pixels = scaled(read(path, self.channels), self.height, self.width)
-        if self.channels == 1 and self.dark_border and border_mean(pixels) > float(pixels.mean()):
-            pixels = 255 - pixels
+        pixels = read(path, self.channels)
+        if self.channels == 1 and self.dark_border:
+            if border_mean(pixels) > float(pixels.mean()):
+                pixels = 255 - pixels
+            pixels = self._framed(pixels)
+        pixels = scaled(pixels, self.height, self.width)
         return self.normalise(np.round(pixels / (255 / self.levels)).astype(np.uint8))
+
+    def _framed(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The square around the drawn part of which that covers as much as in the training images."""
+        top, bottom, left, right = ink_box(pixels)
+        side = max(bottom - top, right - left)
+        if self.height != self.width or side > _WIDE_MARGIN * self.ink * max(pixels.shape[1:]):
+            return pixels
+        frame = max(round(side / self.ink), side, 1)
+        square = np.zeros((1, frame, frame), dtype=np.uint8)
+        row, column = (frame - (bottom - top)) // 2, (frame - (right - left)) // 2
+        square[:, row : row + bottom - top, column : column + right - left] = pixels[:, top:bottom, left:right]
+        return square
 
     @cached_property
     def _table(self) -> NDArray[np.float32]:
@@ -66,7 +86,7 @@ class ImageEncoding:
         return ((values - mean) / std).astype(np.float32)  # type: ignore[no-any-return]
 
     def to_plain(self) -> dict[str, Any]:
-        names = ("channels", "height", "width", "levels", "dark_border")
+        names = ("channels", "height", "width", "levels", "dark_border", "ink")
         lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
         return {"kind": "image", **{name: getattr(self, name) for name in names}, **lists}
 
@@ -127,6 +147,15 @@ def from_plain(values: dict[str, Any]) -> Encoding:
     return PairEncoding(
         tokenizers.from_plain(rest["source"]), tokenizers.from_plain(rest["target"]), rest["max_length"]
     )
+
+
+def ink_box(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of what is brighter than a quarter of the brightest: of UInt8[1, height, width]."""
+    drawn = pixels[0] > pixels.max() / 4
+    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+    if not len(rows):
+        return 0, pixels.shape[1], 0, pixels.shape[2]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def border_mean(pixels: NDArray[Any]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.data.encoding import ImageEncoding, border_mean
+from glassrun.data.encoding import ImageEncoding, border_mean, ink_box
 from glassrun.data.splits import content_key, digest_of_keys
 
 _MOST_FOR_STATISTICS = 10_000  # images from which mean and standard deviation are taken, the first of the split
@@ -72,7 +72,8 @@ def encoded(splits: Mapping[str, LabelledImages], levels: int) -> ImageEncoding:
     mean, std = _statistics(chosen, levels)
     channels, height, width = chosen[0].shape
     dark = sum(border_mean(image) < float(image.mean()) for image in chosen) * 2 > len(chosen)
-    encoding = ImageEncoding(train.classes, channels, height, width, levels, mean, std, dark_border=dark)
+    ink = _mean_ink(chosen) if channels == 1 else 1.0
+    encoding = ImageEncoding(train.classes, channels, height, width, levels, mean, std, dark_border=dark, ink=ink)
     for split in splits.values():
         split.encoding = encoding
     return encoding
@@ -98,6 +99,14 @@ def preprocessing(encoding: ImageEncoding) -> list[dict[str, Any]]:
             "std": list(encoding.std),
         }
     ]
+
+
+def _mean_ink(images: Sequence[NDArray[np.uint8]]) -> float:
+    """The mean length of the drawn part's longer side, as a share of the image's longer side."""
+    boxes = [ink_box(image) for image in images]
+    longest = max(images[0].shape[1:])
+    total = sum(max(bottom - top, right - left) for top, bottom, left, right in boxes)
+    return float(total / (len(boxes) * longest))
 
 
 def _statistics(images: Sequence[NDArray[np.uint8]], levels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -20,7 +20,7 @@ def sinusoidal_positions(length: int, d_model: int) -> Float[Tensor, "length d_m
     An odd d_model ends in a sine without its cosine. Computed in float64, so that late positions keep their digits.
 
     >>> sinusoidal_positions(2, 4).round(decimals=4).tolist()
-    [[0.0, 1.0, 0.0, 1.0], [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 0.9998999834060669]]
+    [[0.0, 1.0, 0.0, 1.0], [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 1.0]]
 
     Source: Vaswani et al. 2017, section 3.5.
     """

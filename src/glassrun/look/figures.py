@@ -28,6 +28,7 @@ _STYLE: Any = {
 }
 _INK, _LIGHT, _ACCENT, _WARM = "#1b2a3a", "#9fb3c8", "#1f77b4", "#d1495b"
 _WEIGHTS = "Blues"
+_MOST_LABELS = 48  # of an axis; more would lie on each other
 _SIGNED = "RdBu_r"
 
 
@@ -38,7 +39,9 @@ def curves(
     evaluations: Mapping[str, tuple[Sequence[int], Sequence[float]]],
     warmup_steps: int,
 ) -> str:
-    """Loss (log scale) and learning rate by step, one above the other, with the end of the warmup marked.
+    """Loss and learning rate by step, one above the other, with the end of the warmup marked.
+
+    The loss is on a log scale if it falls by more than ten times.
 
     Arguments:
         steps: of the training loss and the learning rate.
@@ -55,7 +58,7 @@ def curves(
         top.plot(steps[window - 1 :], smooth, color=_INK, linewidth=1.4, label=f"training, mean of {window} batches")
     for (name, (places, values)), color in zip(evaluations.items(), (_WARM, _ACCENT), strict=False):
         top.plot(places, values, "o-", color=color, markersize=4, linewidth=1.2, label=name)
-    if all(value > 0 for value in loss):
+    if min(loss) > 0 and max(loss) > 10 * min(loss):
         top.set_yscale("log")
     top.set_ylabel("loss")
     top.legend(frameon=False, fontsize=8)
@@ -151,6 +154,8 @@ def positions(table: NDArray[Any]) -> str:
 
 
 def _ticks(axes: Axes, *, rows: Sequence[str], columns: Sequence[str], turn: bool) -> None:
+    if max(len(rows), len(columns)) > _MOST_LABELS:
+        return
     size = 7 if max(len(rows), len(columns)) <= 32 else 5
     # A dollar sign would begin a formula.
     axes.set_xticks(range(len(columns)), [_plain(c) for c in columns], rotation=90 if turn else 0, fontsize=size)

@@ -22,9 +22,10 @@ from glassrun.train.generate import greedy, sample
 
 _SHOWN_MAPS = 12  # of each layer
 _SHOWN_LAYERS = 8  # with convolutions
-_SHOWN_TOKENS = 24  # of a text for a language model
+_SHOWN_TOKENS = 24  # of a text
 _SHOWN_POSITIONS = 64
 _SHOWN_PAIRS = 8
+_SEARCHED_PAIRS = 200
 _SAMPLE_TOKENS = 400
 _EVALUATION_BATCH = 256
 
@@ -61,9 +62,10 @@ class Part:
 
 
 def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part]:
-    """Everything that a real example, the first of the split that was kept back, shows of a model."""
+    """Everything that a real example of the split that was kept back shows of a model."""
     split = next(name for name in ("test", "validation", "train") if name in dataset.splits)
-    inputs, batch = _inputs(task, dataset, split)
+    batch = task.collate([dataset.splits[split].example(_chosen(dataset, split), 0)])
+    inputs = _inputs(dataset, batch)
     with torch.no_grad(), capturing(model) as seen:
         output = model(*inputs)
     yield _network(model, seen, inputs)
@@ -77,14 +79,22 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
     yield from _position_parts(model)
 
 
-def _inputs(task: Task, dataset: Dataset, split: str) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """What the model is called with, for one example."""
-    batch = task.collate([dataset.splits[split].example(0, 0)])
+def _chosen(dataset: Dataset, split: str) -> int:
+    """The first example; of pairs the first short one, whose attention can be read, else the shortest of some."""
+    if not isinstance(dataset.encoding, PairEncoding):
+        return 0
+    examples = [dataset.splits[split].example(i, 0) for i in range(min(_SEARCHED_PAIRS, len(dataset.splits[split])))]
+    lengths = [max(len(example["source"]), len(example["target"])) for example in examples]
+    return next((i for i, length in enumerate(lengths) if length <= _SHOWN_TOKENS), lengths.index(min(lengths)))
+
+
+def _inputs(dataset: Dataset, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """What the model is called with."""
     if isinstance(dataset.encoding, ImageEncoding):
-        return (batch["image"],), batch
+        return (batch["image"],)
     if isinstance(dataset.encoding, PairEncoding):
-        return (batch["source"], batch["target"][:, :-1]), batch
-    return (batch["inputs"][:, :_SHOWN_TOKENS],), batch
+        return batch["source"], batch["target"][:, :-1]
+    return (batch["inputs"][:, :_SHOWN_TOKENS],)
 
 
 # --- the network -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""The report in a real browser with the network off: complete, nothing outside its box, no error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glassrun as api
+from glassrun.errors import RunFolderError
+from glassrun.record.run_folder import RunFolder
+from support import Made
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs a browser: chromium or google-chrome on the PATH, or its path in CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def reports(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    names = ("odd-cnn", "odd-lm", "odd-pairs")
+    return {name: api.report(api.train(made.recipe(name), out=folder / name, workers=1)) for name in names}
+
+
+def opened(browser: Any, report: Path) -> tuple[Any, list[str]]:
+    """The page with the network off, and everything that went wrong or outside."""
+    wrong: list[str] = []
+    context = browser.new_context(offline=True, viewport={"width": 1000, "height": 900})
+    page = context.new_page()
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if request.url != report.as_uri() else None)
+    page.goto(report.as_uri())
+    return page, wrong
+
+
+COMMON = ["Loss and learning rate", "The network", "The same bits again", "Config", "Data and environment"]
+EXPECTED = {
+    "odd-cnn": [*COMMON, "Feature maps", "Confusion matrix"],
+    "odd-lm": [*COMMON, "What it writes", "Self-attention", "Position encoding"],
+    "odd-pairs": [*COMMON, "What it writes", "Cross-attention", "Self-attention", "Position encoding"],
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_opens_with_no_network_and_shows_every_part(name: str, browser: Any, reports: dict[str, Path]) -> None:
+    page, wrong = opened(browser, reports[name])
+    assert wrong == []
+    assert sorted(page.locator("h2").all_inner_texts()) == sorted(EXPECTED[name])
+    assert page.locator("section svg").count() >= (3 if name == "odd-cnn" else 4)
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    for box in page.locator("section").all():
+        assert box.bounding_box()["height"] > 60
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(name: str, browser: Any, reports: dict[str, Path]) -> None:
+    """Every label lies inside its figure, and labels of one axis do not overlap."""
+    page, _ = opened(browser, reports[name])
+    found = page.evaluate(
+        """() => [...document.querySelectorAll('section svg')].map(svg => {
+             const frame = svg.getBoundingClientRect();
+             const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+             const outside = texts.filter(([_, r]) => r.left < frame.left - 2 || r.right > frame.right + 2 ||
+                                                      r.top < frame.top - 2 || r.bottom > frame.bottom + 2);
+             const meets = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 3 &&
+                                     Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+             const over = texts.flatMap(([s, a], i) => texts.slice(i + 1).filter(([t, b]) => meets(a, b))
+                                                            .map(([t]) => `${s} on ${t}`));
+             return {count: texts.length, outside: outside.map(([s]) => s), over};
+           })"""
+    )
+    assert sum(figure["count"] for figure in found) > 20
+    assert [figure["outside"] for figure in found if figure["outside"]] == []
+    assert [figure["over"] for figure in found if figure["over"]] == []
+
+
+def test_shows_the_numbers_of_the_run(browser: Any, reports: dict[str, Path]) -> None:
+    page, _ = opened(browser, reports["odd-cnn"])
+    run = api.load(reports["odd-cnn"].parent)
+    text = page.inner_text("body")
+    assert run.ledger[-1].chain in text
+    assert f"{run.ledger[-1].step.loss:.4f}" in text
+    assert "optimizer.lr\t0.003" in text
+    assert run.folder.header["environment"]["numerics"]["cpu"] in text
+    numbers = page.locator("section:has(h2:text('Confusion')) svg text").all_text_contents()
+    counts = [int(number) for number in numbers if number.strip().isdecimal()]
+    test = next(line for line in run.metrics if line["split"] == "test")
+    assert f"{round(test['accuracy'] * test['examples'])} of {test['examples']} images" in text
+    assert sum(counts) >= test["examples"]  # the counts, and the names of the classes
+
+
+def test_what_a_text_says_is_no_markup(browser: Any, made: Made, tmp_path: Path) -> None:
+    hostile = "<script>document.title='pwned'</script> <b>glass</b> $x_1$ & "
+    tmp_path.joinpath("text.txt").write_text(hostile * 60)
+    recipe = made.recipe("odd-lm", **{"data.path": str(tmp_path / "text.txt"), "train.steps": 2})
+    page, wrong = opened(browser, api.report(api.train(recipe, out=tmp_path / "run", workers=1)))
+    assert wrong == []
+    assert "odd-lm" in page.title()
+
+
+def test_data_that_are_gone_are_said(made: Made, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes((made.folder / "text.txt").read_bytes())
+    run = api.train(
+        made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), out=tmp_path / "run", workers=1
+    )
+    text.unlink()
+    page = api.report(api.load(run.path)).read_text()
+    assert "The model is not looked into here" in page
+    assert "text.txt" in page
+    assert "Loss and learning rate" in page
+
+
+def test_a_run_without_a_step_has_no_report(made: Made, tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", api.Recipe.model_validate_json(_json(made)), [])
+    with pytest.raises(RunFolderError, match="no step"):
+        api.report(api.load(tmp_path / "run"))
+
+
+def _json(made: Made) -> str:
+    return made.file("odd-cnn").read_text()
