@@ -110,9 +110,9 @@ class PairsData(FileData):
     """Two parallel text files, `path: source,target`, a line each."""
 
     source: Literal["pairs"]
-    split: Literal["official", "hash"] | None = None  # None: official where test is given, else hash
+    split: Literal["official", "hash"] | None = None  # None: official where validation or test is given, else hash
     tokenizer: Literal["char", "byte"] = "char"
-    max_length: Count = 256  # tokens; a training pair with a longer side is left out, and counted in the manifest
+    max_length: Count = 256  # tokens; a pair with a longer side is left out, and counted in the manifest
 
 
 class DatesData(BuiltInData):
@@ -483,11 +483,7 @@ def _read(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if str(recipe) in shipped:
         return parse_yaml(shipped[str(recipe)], f"recipe {recipe}"), f"recipe {recipe}"
     path = Path(recipe)
-    try:
-        there = path.is_file()
-    except OSError:  # a name that no file can have
-        there = False
-    if not there:
+    if not _exists(path):
         if path.suffix in (".yaml", ".yml", ".json") or "/" in str(recipe):
             raise ConfigError(f"{path}: no such file. A recipe is a YAML or JSON file or one of: {', '.join(shipped)}")
         raise ConfigError(f"recipe {str(recipe)!r} is not known; {nearest(str(recipe), shipped)}")
@@ -498,6 +494,13 @@ def _read(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
     return {"name": path.stem} | values, str(path)
+
+
+def _exists(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that nothing can have
+        return False
 
 
 def _override(values: dict[str, Any], key: str, value: Any) -> None:
@@ -513,7 +516,9 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two files."""
 
     def absolute(paths: str) -> str:
-        return ",".join(str(Path(part.strip()).expanduser().absolute()) for part in paths.split(","))
+        two = "," in paths and isinstance(recipe.data, PairsData | ImagesData) and not _exists(paths)
+        parts = [part.strip() for part in paths.split(",")] if two else [paths]
+        return ",".join(str(Path(part).expanduser().absolute()) for part in parts)
 
     given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test")}
     paths = {name: absolute(value) for name, value in given.items() if value}

@@ -206,7 +206,7 @@ def test_gzip_cut_off_is_refused(tmp_path: Path) -> None:
     ("content", "found"),
     [
         (b"", "found an empty file"),
-        (gzip.compress(b""), "found an empty file"),
+        (gzip.compress(b"", mtime=0), "found an empty file"),
         (b"\xef\xbb\xbf", "found an empty file"),
         (b" \n\t\r\n", "found nothing but white space"),
     ],

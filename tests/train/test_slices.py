@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_there(made: Made, tmp_path: Pat
     run = api.load(tmp_path / "run")
     assert run.status == "stopped"
     assert len(run.ledger) == 1
-    assert run.replay(workers=1)
+    assert run.replay(workers=4)
 
 
 def test_an_operation_without_a_deterministic_form_names_itself_and_its_module(made: Made, tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ def read(path: Path, channels: int) -> NDArray[np.uint8]:
         DataError: it is missing, damaged, too large or no picture.
         MissingDependency: Pillow is not installed.
     """
-    from PIL import Image
-
     picture = _opened(path)
     if picture.mode.startswith("I"):
         pixels = np.repeat(_upper_bits(picture, path)[..., None], channels, axis=-1)
     else:
         if "A" in picture.mode or "transparency" in picture.info:
+            from PIL import Image
+
             ground = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(ground, picture.convert("RGBA"))
         pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)

@@ -222,7 +222,9 @@ def _written(model: nn.Module, dataset: Dataset, split: str, encoding: PairEncod
     rows = []
     for index in range(min(_SHOWN_PAIRS, len(dataset.splits[split]))):
         example = dataset.splits[split].example(index, 0)
-        written = encoding.target.decode(greedy(model, example["source"].tolist(), encoding.max_length))
+        # A model that was hardly trained may never write the end.
+        most = min(encoding.max_length, 2 * len(example["target"]))
+        written = encoding.target.decode(greedy(model, example["source"].tolist(), most))
         true = encoding.target.decode(example["target"].tolist())
         rows.append((encoding.source.decode(example["source"].tolist()), written, "right" if written == true else true))
     return Part(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from glassrun.errors import BadInput, MissingDependency, RunFolderError
 from glassrun.look import figures
@@ -32,7 +35,8 @@ def report(run: Run) -> Path:
     if not values["steps"]:
         raise RunFolderError(f"{run.path}: nothing to report yet: the run has no step. glassrun resume {run.path}")
     notes: list[str] = []
-    parts = [_curves(run), *_looks(run, notes), *_about(run)]
+    with _one_thread():  # small operations are slower on several, and much slower beside other programs
+        parts = [_curves(run), *_looks(run, notes), *_about(run)]
     page = _template().render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -43,6 +47,16 @@ def report(run: Run) -> Path:
     path = run.path / "report.html"
     write_atomic(path, page.encode())
     return path
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _template() -> Any:

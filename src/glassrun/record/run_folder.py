@@ -181,10 +181,10 @@ class RunFolder:
             RunFolderError: the file was changed, or rows are missing.
         """
         steps = len(self.lines())
+        if not steps:
+            return [], {}  # a kill can leave it empty
         if not self.tensors_path.exists():
-            if steps:
-                raise RunFolderError(f"{self.tensors_path}: missing. Restore it from a copy")
-            return [], {}
+            raise RunFolderError(f"{self.tensors_path}: missing. Restore it from a copy")
         table, rows = ledger.TensorTable.read(self.tensors_path)
         found = {step: values for step, values in rows if step <= steps}
         every = self.recipe.record.every
@@ -211,10 +211,15 @@ class RunFolder:
 
     def metrics_lines(self) -> list[tuple[bytes, dict[str, Any]]]:
         """The evaluations, as written and as values."""
-        return [
+        lines = ledger.complete_lines(self.metrics_path)
+        found = [
             (line, ledger.without_checksum(line, f"{self.metrics_path}, line {number}"))
-            for number, line in enumerate(ledger.complete_lines(self.metrics_path), start=1)
+            for number, line in enumerate(lines, start=1)
         ]
+        expected = self.header.get("metrics_digest")
+        if expected is not None and expected != digest_bytes(b"".join(lines)):
+            raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
+        return found
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:

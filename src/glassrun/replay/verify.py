@@ -7,7 +7,7 @@ from typing import Any
 
 from glassrun import config
 from glassrun.errors import NotFinite, RunFolderError
-from glassrun.record import code, environment
+from glassrun.record.differences import code_notes, numerics_notes
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.record.run_folder import STOPPED, RunFolder
 from glassrun.train import checkpoint as checkpoints
@@ -34,8 +34,7 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     set_numerics(recipe.numerics)
     first, last = job["first"], job["last"]
     if not job["rank"]:
-        lines = folder.lines()
-        for note in _numerics_notes(folder):
+        for note in numerics_notes(folder):
             tell({"event": "note", "text": note})
     dataset = load_data(recipe)
     if not job["rank"]:
@@ -45,21 +44,21 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     start = checkpoints.latest(folder.path, at_most=first - 1)
     if start:
         checkpoints.restore(state, start)
-    elif not job["rank"]:
-        for note in [*_code_notes(folder), *_initial_notes(folder, state)]:
+    if not job["rank"]:
+        for note in [*code_notes(folder), *(_initial_notes(folder, state) if start is None else [])]:
             tell({"event": "note", "text": note})
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
     trainer = Trainer(state, workers)
-    if job["rank"]:
-        trainer.run(Silent(), last)
-        return {}
-    tell({"event": "begin", "step": state.step, "steps": last})
-    journal = Comparing(folder, start, tell, first=first, last=last)
+    journal = Silent() if job["rank"] else Comparing(folder, start, tell, first=first, last=last)
+    if not job["rank"]:
+        tell({"event": "begin", "step": state.step, "steps": last})
     try:
         trainer.run(journal, last)
     except NotFinite:
-        if folder.header["status"] != STOPPED or state.step != len(lines):
+        if folder.header["status"] != STOPPED or state.step != len(folder.lines()):
             raise
+    if isinstance(journal, Silent):
+        return {}
     journal.finish()
     return {
         "identical": journal.identical,
@@ -69,27 +68,12 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
-def _numerics_notes(folder: RunFolder) -> list[str]:
-    found = environment.differences(folder.header["environment"]["numerics"], environment.numerics())
-    if not found:
-        return []
-    return [
-        "not promised here: equal bits are promised on the recorded numerics only, and here these differ: "
-        + "; ".join(found)
-    ]
-
-
 def _data_notes(folder: RunFolder, manifest: dict[str, Any]) -> list[str]:
     try:
         check_data(folder, manifest)
     except RunFolderError as error:
         return [str(error)]
     return []
-
-
-def _code_notes(folder: RunFolder) -> list[str]:
-    found = code.differences(folder.header["code"], code.collect())
-    return [f"the code is not the recorded one (that is in code.zip): {'; '.join(found[:5])}"] if found else []
 
 
 def _initial_notes(folder: RunFolder, state: State) -> list[str]:

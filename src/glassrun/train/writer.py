@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassrun import config
+from glassrun.digest import digest_bytes
 from glassrun.errors import BadInput, NotFinite, RunFolderError
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
 
@@ -53,7 +54,7 @@ def _train(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any],
     set_numerics(recipe.numerics)
     state = prepare(recipe, load_data(recipe))
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
-    start = _begin(folder, state, job) if folder else None
+    start = _begin(folder, state, job, tell) if folder else None
     _agree_on_start(state, start, job, workers)
     trainer = Trainer(state, workers)
     if folder is None:
@@ -83,6 +84,7 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
         steps=last.step.step,
         chain=last.chain,
         parameters=last.step.parameters,
+        metrics_digest=digest_bytes(b"".join(line for line, _ in folder.metrics_lines())),
     )
     if reason:
         raise NotFinite(
@@ -92,11 +94,14 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
     return {"path": str(folder.path), "steps": last.step.step}
 
 
-def _begin(folder: RunFolder, state: State, job: dict[str, Any]) -> Checkpoint | None:
+def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
     from glassrun.data.manifest import manifest_digest
+    from glassrun.record.differences import code_notes, numerics_notes
     from glassrun.train import checkpoint
 
+    for note in [*numerics_notes(folder), *code_notes(folder)] if folder.began else []:
+        tell({"event": "note", "text": note})
     session = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "workers": job["world_size"]}
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
