@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,3 +22,17 @@ def set_generators(seed: int, *purpose: str | int) -> None:
     torch.default_generator.manual_seed(key)
     np.random.seed(key % 2**32)  # noqa: NPY002 - the point is to set the generator that others use
     random.seed(key)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever is drawn or set inside, afterwards the default generators stand where they stood."""
+    of_torch = torch.default_generator.get_state()
+    of_numpy = np.random.get_state()  # noqa: NPY002 - the generator that others use
+    of_python = random.getstate()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(of_torch)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)

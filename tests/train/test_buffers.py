@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from glassrun.errors import ModelError
 from glassrun.record.fingerprint import Fingerprinter
-from glassrun.train.buffers import StepBuffers, places, same_bits
+from glassrun.train.buffers import Slots, StepBuffers, same_bits
 from glassrun.train.memory import own_parameters_and_buffers
 from glassrun.train.workers import Workers
 
@@ -198,7 +198,7 @@ def test_batch_norm(shards: int) -> None:
 def test_a_module_without_buffers() -> None:
     module = nn.Linear(3, 5)
     step(module, [lambda: None] * 2)
-    assert places(module) == {}
+    assert list(module.named_buffers()) == []
 
 
 def test_an_empty_buffer() -> None:
@@ -215,8 +215,41 @@ def test_same_bits() -> None:
     assert same_bits(torch.arange(6.0).reshape(2, 3).t(), torch.arange(6.0).reshape(2, 3).t().clone())
 
 
-def test_places_are_the_names_of_named_buffers() -> None:
+def test_slots_put_every_name_back() -> None:
+    """Replaced under one name of two, filled where None was, registered anew: all as it was afterwards."""
     module = nn.Sequential(nn.BatchNorm1d(3), Holder())
-    assert list(places(module)) == [name for name, _ in module.named_buffers()]
-    for name, (owner, key) in places(module).items():
-        assert owner._buffers[key] is dict(module.named_buffers())[name]
+    module[1].register_buffer("also", module[0].running_mean)
+    module[1].register_buffer("cache", None)
+    before = dict(module.named_buffers(remove_duplicate=False))
+    slots = Slots(module)
+    assert slots.of(module[0].running_mean) == [(module[0], "running_mean"), (module[1], "also")]
+    module[1].also = torch.ones(3)
+    module[1].cache = torch.ones(2)
+    module[0].register_buffer("new", torch.ones(1), persistent=False)
+    slots.restore()
+    after = dict(module.named_buffers(remove_duplicate=False))
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+    assert module[1].cache is None
+
+
+def test_a_shared_buffer_replaced_under_its_second_name() -> None:
+    module = Holder()
+    module.inner.register_buffer("also_mean", module.mean)
+    step(module, [lambda v=v: setattr(module.inner, "also_mean", torch.full((5,), v)) for v in (2.0, 4.0)])
+    assert module.mean.tolist() == [3.0] * 5
+    assert module.inner.also_mean is module.mean
+
+
+def test_a_buffer_that_the_forward_registers_is_gone_after_the_slice() -> None:
+    module = nn.Module()
+    found: list[bool] = []
+
+    def forward() -> None:
+        found.append(hasattr(module, "cache"))
+        if not hasattr(module, "cache"):
+            module.register_buffer("cache", torch.tensor([1.0]))
+
+    step(module, [forward] * 2)
+    assert found == [False, False]
+    assert not hasattr(module, "cache")

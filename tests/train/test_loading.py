@@ -39,6 +39,10 @@ def batches_of(count: int = 11, *, size: int = 6, slice_size: int = 3, places: r
     return TrainingBatches(Numbered(count), TASK, seed=5, size=size, slice_size=slice_size, places=places)  # type: ignore[arg-type]
 
 
+def batch_of(make: TrainingBatches, step: int) -> Slices:
+    return make.slices(make.examples(step))
+
+
 def seen(slices: Slices) -> list[tuple[int, int]]:
     """The (epoch, index) of all examples of a worker's slices."""
     return [
@@ -51,7 +55,7 @@ def seen(slices: Slices) -> list[tuple[int, int]]:
 def test_slices_are_the_batch_of_the_order_cut_in_turn() -> None:
     make = batches_of()
     for step in range(1, 9):  # over several epochs of 11
-        made = make(step)
+        made = batch_of(make, step)
         assert seen(made) == Order(5, 11).batch(step, 6)
         assert [len(batch["label"]) for batch in made.batches] == [3, 3]
         assert made.epoch == Order(5, 11).batch(step, 6)[0][0]
@@ -63,15 +67,16 @@ def test_slices_are_the_batch_of_the_order_cut_in_turn() -> None:
 def test_workers_share_a_batch_without_gap_or_overlap(workers: int) -> None:
     own = 4 // workers
     for step in (1, 2, 3):
-        parts = [batches_of(size=12, places=range(worker * own, (worker + 1) * own))(step) for worker in range(workers)]
+        makers = [batches_of(size=12, places=range(worker * own, (worker + 1) * own)) for worker in range(workers)]
+        parts = [batch_of(make, step) for make in makers]
         assert [pair for part in parts for pair in seen(part)] == Order(5, 11).batch(step, 12)
         assert all(part.examples == 12 for part in parts)  # of the whole batch
 
 
 def test_a_batch_depends_on_its_step_alone() -> None:
     make = batches_of()
-    forwards = [seen(make(step)) for step in range(1, 6)]
-    backwards = [seen(make(step)) for step in range(5, 0, -1)]
+    forwards = [seen(batch_of(make, step)) for step in range(1, 6)]
+    backwards = [seen(batch_of(make, step)) for step in range(5, 0, -1)]
     assert forwards == backwards[::-1]
     assert len({tuple(batch) for batch in forwards}) == 5
 
@@ -92,8 +97,8 @@ def test_batches_made_ahead_are_identical(threads: int, steps: range) -> None:
     make = TrainingBatches(
         dataset.splits["train"], LanguageModelling(dataset), seed=3, size=6, slice_size=3, places=range(2)
     )
-    expected = [make(step) for step in steps]
-    found = list(ahead(make, steps, threads))
+    expected = [batch_of(make, step) for step in steps]
+    found = [make.slices(examples) for examples in ahead(make.examples, steps, threads)]
     assert len(found) == len(expected)
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -154,7 +159,7 @@ def test_nothing_is_made_ahead_without_threads() -> None:
 
 
 def evaluated(count: int, places: range, *, size: int = 12, shards: int = 4) -> list[tuple[int, list[int]]]:
-    slices = evaluation_slices(Numbered(count), TASK, size=size, shards=shards, places=places)  # type: ignore[arg-type]
+    slices = evaluation_slices(Numbered(count), TASK, key=(1, "evaluation"), size=size, shards=shards, places=places)  # type: ignore[arg-type]
     return [(place, batch["label"].tolist()) for place, batch in slices]
 
 
@@ -207,7 +212,7 @@ def test_every_tensor_owns_contiguous_aligned_storage() -> None:
 
 
 def test_slices_of_a_batch_share_no_memory() -> None:
-    first, second = batches_of()(1).batches
+    first, second = batch_of(batches_of(), 1).batches
     before = second["label"].tolist()
     first["label"].fill_(-1)
     first["image"].fill_(-1)

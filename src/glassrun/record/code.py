@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import sysconfig
@@ -55,8 +56,12 @@ def collect() -> Code:
     left_out: list[str] = []
     roots: set[Path] = set()
     total = 0
-    for name, module in sorted(sys.modules.items()):
-        path = _source(name, module)
+    installed = _installed()
+    for known, module in sorted(sys.modules.items()):
+        # The program that was started, as `python -m glassrun.train.worker`, is known as __main__.
+        spec = getattr(module, "__spec__", None)
+        name = spec.name if known == "__main__" and spec else known
+        path = _source(name, module, installed)
         if path is None:
             continue
         stored = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
@@ -100,21 +105,22 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _source(name: str, module: Any) -> Path | None:
+def _source(name: str, module: Any, installed: tuple[str, ...]) -> Path | None:
     """The source file of a module of ours or of the user's."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or name in ("__main__", "__mp_main__"):
         return None
-    path = Path(file).absolute()
     ours = name == "glassrun" or name.startswith("glassrun.")
-    if not ours and any(path.is_relative_to(folder) for folder in _installed()):
+    path = Path(file).absolute()
+    if not ours and str(path).startswith(installed):
         return None
     return path if path.is_file() else None
 
 
-def _installed() -> list[Path]:
+def _installed() -> tuple[str, ...]:
+    """The folders of the standard library and of installed packages, as the beginnings of paths."""
     paths = sysconfig.get_paths()
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = {Path(paths[name]).absolute() for name in names} | {Path(sysconfig.__file__).parent.absolute()}
     packages = [Path(p).absolute() for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
-    return sorted(folders | set(packages))
+    return tuple(f"{folder}{os.sep}" for folder in sorted(folders | set(packages)))

@@ -18,7 +18,7 @@ def segment(folder: RunFolder, first: int | None, last: int | None) -> tuple[int
         raise RunFolderError(
             f"{folder.path}: nothing to replay: the run has no step yet. glassrun resume {folder.path}"
         )
-    first, last = first or 1, last or steps
+    first, last = 1 if first is None else first, steps if last is None else last
     if not 1 <= first <= last <= steps:
         raise ConfigError(f"--from {first} --to {last}: expected 1 ≤ from ≤ to ≤ {steps}, which is how far the run got")
     return first, last

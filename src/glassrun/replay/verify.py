@@ -41,13 +41,11 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         for note in _data_notes(folder, dataset.manifest):
             tell({"event": "note", "text": note})
     state = prepare(recipe, dataset)
-    start = checkpoints.latest(folder.path, at_most=first - 1)
-    if start:
-        checkpoints.restore(state, start)
+    workers = Workers.join(job["rank"], job["world_size"], job["store"])
+    start = _start(folder, state, first, workers)
     if not job["rank"]:
         for note in [*code_notes(folder), *(_initial_notes(folder, state) if start is None else [])]:
             tell({"event": "note", "text": note})
-    workers = Workers.join(job["rank"], job["world_size"], job["store"])
     trainer = Trainer(state, workers)
     journal = Silent() if job["rank"] else Comparing(folder, start, tell, first=first, last=last)
     if not job["rank"]:
@@ -66,6 +64,17 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         "checkpoint": start.step if start else 0,
         "chain": journal.chain,
     }
+
+
+def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> checkpoints.Checkpoint | None:
+    """Restore the newest checkpoint before step `first`; rank 0 chooses it, for a run that goes on removes old ones."""
+    found = checkpoints.latest(folder.path, at_most=first - 1) if workers.rank == 0 else None
+    step = workers.gather([found.step if found else 0])[0][0]
+    if not step:
+        return None
+    start = found or checkpoints.read(checkpoints.path_of(folder.path, step))
+    checkpoints.restore(state, start)
+    return start
 
 
 def _data_notes(folder: RunFolder, manifest: dict[str, Any]) -> list[str]:

@@ -28,10 +28,10 @@ class StepBuffers:
     def __init__(self, module: nn.Module, shards: int, fingerprinter: Fingerprinter) -> None:
         self.shards = shards
         self.fingerprinter = fingerprinter
-        self.places = places(module)
-        self.names = list(self.places)
+        self.slots = Slots(module)
         self.own = dict(module.named_buffers())  # the module's own tensors, whatever a forward puts in their place
-        self.unset = unset(module)
+        self.places = {name: self.slots.of(tensor) for name, tensor in self.own.items()}
+        self.names = list(self.own)
         self.start = {name: owned(tensor) for name, tensor in self.own.items()}
         self.floating = [name for name in self.names if self.own[name].is_floating_point()]
         self.other = [name for name in self.names if not self.own[name].is_floating_point()]
@@ -54,11 +54,9 @@ class StepBuffers:
         if self.floating:
             self.tree.add([found[name] for name in self.floating])
         self._other_after.append({name: owned(found[name]) for name in self.other})
-        for name, (owner, key) in self.places.items():
-            owner._buffers[key] = self.own[name]
-            self.own[name].copy_(self.start[name])
-        for owner, key in self.unset:
-            owner._buffers[key] = None
+        self.slots.restore()
+        for name, tensor in self.own.items():
+            tensor.copy_(self.start[name])
 
     def finish(self, workers: Workers) -> None:
         """The step ends: each buffer gets what all slices made of it, the same on every worker."""
@@ -83,13 +81,17 @@ class StepBuffers:
         self.tree.release(total)
 
     def _found(self, name: str) -> Tensor:
-        owner, key = self.places[name]
-        tensor, start = owner._buffers.get(key), self.start[name]
+        start, now = self.start[name], [owner._buffers.get(key) for owner, key in self.places[name]]
+        # A shared buffer has several names, and a forward may put another tensor in its place under any of them.
+        replaced = [tensor for tensor in now if tensor is not self.own[name]]
+        tensor = replaced[0] if replaced else self.own[name]
         if tensor is None or tensor.shape != start.shape or tensor.dtype != start.dtype:
             raise ModelError(
                 f"buffer {name} changed its form during the forward pass: it was {_form(start)}, and is "
                 f"{_form(tensor)} now. A buffer must keep its shape and dtype over a step"
             )
+        if any(other is None or not same_bits(other, tensor) for other in replaced):
+            raise ModelError(f"buffer {name} is shared by several modules, which put different values in its place")
         return tensor.detach()
 
     def _check_agreement(self, prints: Sequence[int]) -> None:
@@ -102,42 +104,37 @@ class StepBuffers:
                 )
 
 
-def places(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Where each buffer of a module lives, by its full name; a shared one once."""
-    seen: set[int] = set()
-    found: dict[str, tuple[nn.Module, str]] = {}
-    for prefix, owner in module.named_modules():
-        for key, buffer in owner._buffers.items():
-            if buffer is not None and id(buffer) not in seen:
-                seen.add(id(buffer))
-                found[f"{prefix}.{key}" if prefix else key] = (owner, key)
-    return found
+class Slots:
+    """Which tensor each buffer's name means, in every module, when this is made."""
 
+    def __init__(self, module: nn.Module) -> None:
+        self._slots = [(owner, dict(owner._buffers)) for owner in module.modules()]
 
-def unset(module: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The buffers that are registered as None: a forward may fill one as its cache, and the next must not find it."""
-    return [(owner, key) for owner in module.modules() for key, buffer in owner._buffers.items() if buffer is None]
+    def of(self, tensor: Tensor) -> list[tuple[nn.Module, str]]:
+        """Every place that holds this tensor; a shared buffer has several."""
+        return [(owner, key) for owner, before in self._slots for key, buffer in before.items() if buffer is tensor]
+
+    def restore(self) -> None:
+        """Make it so again: what a forward put in a place, filled where None was, or registered anew, goes."""
+        for owner, before in self._slots:
+            for key in [key for key in owner._buffers if key not in before]:
+                del owner._buffers[key]
+                owner._non_persistent_buffers_set.discard(key)
+            owner._buffers.update(before)
 
 
 @contextmanager
 def kept(module: nn.Module) -> Iterator[None]:
     """Whatever happens to the buffers inside, afterwards they are the same tensors with the same bits."""
-    before = [
-        (owner, key, owner._buffers[key], owned(buffer))
-        for owner, key in places(module).values()
-        if (buffer := owner._buffers[key]) is not None
-    ]
-    empty = unset(module)
+    slots = Slots(module)
+    before = [(tensor, owned(tensor)) for tensor in module.buffers()]
     try:
         yield
     finally:
-        for owner, key, tensor, bits in before:
-            assert tensor is not None, "chosen above"
-            owner._buffers[key] = tensor
+        slots.restore()
+        for tensor, bits in before:
             if not same_bits(tensor, bits):
                 tensor.copy_(bits)
-        for owner, key in empty:
-            owner._buffers[key] = None
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -35,13 +35,18 @@ class Checkpoint:
     values: dict[str, Any]
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """Where a run folder keeps the checkpoint of a step."""
+    return folder / "checkpoints" / f"step-{step:06d}"
+
+
 def save(folder: Path, state: State, *, chain: str, metrics_digest: str) -> Checkpoint:
     """Write `checkpoints/step-NNNNNN` under a run folder.
 
     Raises:
         RunFolderError: the disk is full.
     """
-    path = folder / "checkpoints" / f"step-{state.step:06d}"
+    path = path_of(folder, state.step)
     tensors = {
         MODEL: safetensors.torch.save(model_tensors(state.model)),
         OPTIMIZER: safetensors.torch.save(optimizers.state_tensors(state.optimizer, state.named_parameters)),

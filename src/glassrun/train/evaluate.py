@@ -7,10 +7,10 @@ from math import isfinite
 
 import torch
 
-from glassrun.generators import set_generators
 from glassrun.record.ledger import with_checksum
+from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
-from glassrun.train.failures import explained
+from glassrun.train.failures import explained, same_parameters
 from glassrun.train.loading import evaluation_slices
 from glassrun.train.shards import own_slices
 from glassrun.train.state import State, precision
@@ -46,11 +46,19 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     state.model.eval()
     rows: list[list[float]] = []
     names: list[str] = []
-    with torch.no_grad(), kept(state.model):
-        for place, tensors in evaluation_slices(examples, state.task, size=size, shards=batch.shards, places=places):
-            set_generators(state.seed, "evaluation", state.step, split, place)
-            with explained(state.model, state.step), precision(state.recipe.numerics.precision):
+    key = (state.seed, "evaluation", state.step, split)
+    attributes = Attributes(state.model)
+    with torch.no_grad(), same_parameters(state.model, state.step):
+        for _, tensors in evaluation_slices(
+            examples, state.task, key=key, size=size, shards=batch.shards, places=places
+        ):
+            with (
+                kept(state.model),
+                explained(state.model, state.step),
+                precision(state.recipe.numerics.precision),
+            ):
                 sums = state.task.evaluate(state.model, tensors)
+            attributes.restore()
             names = list(sums)
             rows.append([float(value) for value in sums.values()])
     for module, training in modes:

@@ -82,7 +82,7 @@ class Writing:
     def checkpoint(self, state: State) -> None:
         for file in (self._tensors, self._ledger, self._metrics):
             file.sync()
-        path = self.folder.path / "checkpoints" / f"step-{state.step:06d}"
+        path = checkpoints.path_of(self.folder.path, state.step)
         if not path.exists():
             checkpoints.save(
                 self.folder.path, state, chain=self.chain, metrics_digest=digest_bytes(b"".join(self.metrics_kept))
@@ -151,7 +151,7 @@ class Comparing:
         self.metrics_identical += evaluation.step >= self.first
 
     def checkpoint(self, state: State) -> None:
-        path = self.folder.path / "checkpoints" / f"step-{state.step:06d}"
+        path = checkpoints.path_of(self.folder.path, state.step)
         if not path.exists():
             return
         expected = checkpoints.read(path).values["fingerprints"]["optimizer"]

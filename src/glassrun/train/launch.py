@@ -27,6 +27,8 @@ from glassrun.errors import ConfigError, GlassrunError, WorkerLost
 Event = dict[str, Any]
 Hear = Callable[[Event], None]
 
+# Variables of torch, oneDNN (also by its older name), MKL and OpenMP: many change bits, some can make a run hang.
+_DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 _GRACE = 2.0  # seconds that the other workers have to say why they fail too, before they are killed
 
 
@@ -51,11 +53,11 @@ def choose_workers(wanted: int | None, shards: int) -> int:
 
 def environment(numerics: Numerics) -> dict[str, str]:
     """A worker's environment: this one's, with the variables that decide bits set from the recipe's numerics."""
-    variables = dict(os.environ)
-    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_DYNAMIC", "OMP_DYNAMIC"):
-        variables.pop(name, None)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_DECIDE_BITS)}
     threads = str(numerics.threads)
     variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}
+    # A model of the user's may iterate over a set of names: all workers must do it in one order, and every run.
+    variables["PYTHONHASHSEED"] = "0"
     if numerics.isa == "avx2":
         variables |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
     if sys.platform == "linux":
@@ -65,12 +67,11 @@ def environment(numerics: Numerics) -> dict[str, str]:
 
 def ignored_variables(numerics: Numerics) -> list[str]:
     """What the user's environment sets and a run does not follow, so that it can be said."""
-    given, used = os.environ, environment(numerics)
-    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+    used = environment(numerics)
     return [
-        f"{name}={given[name]} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
-        for name in names
-        if name in given and used.get(name) != given[name]
+        f"{name}={value} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_DECIDE_BITS) and used.get(name) != value
     ]
 
 
@@ -92,6 +93,11 @@ class _Crew:
     """All workers of a run."""
 
     workers: list[_Worker] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether every worker has said that it is."""
+        return all(worker.done for worker in self.workers)
 
     def stop(self) -> None:
         """End every process that is still there."""
@@ -160,7 +166,8 @@ def _listen(crew: _Crew, hear: Hear) -> None:
     with selectors.DefaultSelector() as selector:
         for worker in crew.workers:
             selector.register(worker.events, selectors.EVENT_READ, worker)
-        while selector.get_map() and (deadline is None or time.monotonic() < deadline):
+        # Not until every pipe is closed: a process that the user's code left behind may hold one open.
+        while selector.get_map() and (deadline is None or time.monotonic() < deadline) and not crew.done:
             for key, _ in selector.select(timeout=0.2):
                 worker = key.data
                 _take(worker, hear)

@@ -7,12 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from glassrun.data.order import Order
 from glassrun.data.source import Split
+from glassrun.generators import set_generators
 from glassrun.tasks.base import Batch, Task
 from glassrun.train.memory import owned
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of this worker's slices of one global batch."""
+
+    step: int
+    slices: list[list[Any]]
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,11 @@ class Slices:
 
 
 class TrainingBatches:
-    """The training batches of a run, this worker's slices of each."""
+    """The training batches of a run, this worker's slices of each.
+
+    Threads may fetch examples ahead; they are put together afterwards, in the main thread, since a task that draws from
+    the default generators there must find them set from the key of (seed, "batch", step, place in the batch).
+    """
 
     def __init__(self, split: Split, task: Task, *, seed: int, size: int, slice_size: int, places: range) -> None:
         self.split = split
@@ -34,33 +50,43 @@ class TrainingBatches:
         self.size = size
         self.slice_size = slice_size
         self.places = places
+        self.seed = seed
         self.order = Order(seed, len(split))
 
-    def __call__(self, step: int) -> Slices:
-        """The slices of step `step`, which counts from 1."""
+    def examples(self, step: int) -> Examples:
+        """The examples of step `step`, which counts from 1."""
         chosen = self.order.batch(step, self.size)
-        batches = [
-            collate(
-                self.task,
-                [self.split.example(index, epoch) for epoch, index in chosen[start : start + self.slice_size]],
-            )
-            for start in (place * self.slice_size for place in self.places)
+        starts = [place * self.slice_size for place in self.places]
+        slices = [
+            [self.split.example(index, epoch) for epoch, index in chosen[start : start + self.slice_size]]
+            for start in starts
         ]
-        return Slices(self.places, batches, epoch=int(chosen[0][0]), examples=self.size)
+        return Examples(step, slices, epoch=int(chosen[0][0]))
+
+    def slices(self, found: Examples) -> Slices:
+        """The same as tensors."""
+        batches = []
+        for place, examples in zip(self.places, found.slices, strict=True):
+            set_generators(self.seed, "batch", found.step, place)
+            batches.append(collate(self.task, examples))
+        return Slices(self.places, batches, found.epoch, self.size)
 
 
 def evaluation_slices(
-    split: Split, task: Task, *, size: int, shards: int, places: range
+    split: Split, task: Task, *, key: tuple[int | str, ...], size: int, shards: int, places: range
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's slices of an evaluation, each with its place among all of them; the last ones may be short.
+
+    Before each the default generators are set from `key` and the place: for what the task and the model draw.
 
     A split is cut into batches and these into slices exactly as in training, in the split's own order.
     """
     slice_size = size // shards
     for place, start in enumerate(range(0, len(split), slice_size)):
         if place % shards in places:
-            indices = range(start, min(start + slice_size, len(split)))
-            yield place, collate(task, [split.example(index, 0) for index in indices])
+            examples = [split.example(index, 0) for index in range(start, min(start + slice_size, len(split)))]
+            set_generators(*key, place)  # type: ignore[arg-type]
+            yield place, collate(task, examples)
 
 
 def collate(task: Task, examples: Sequence[Any]) -> Batch:
@@ -68,14 +94,14 @@ def collate(task: Task, examples: Sequence[Any]) -> Batch:
     return {name: owned(tensor) for name, tensor in task.collate(examples).items()}
 
 
-def ahead(make: Callable[[int], Slices], steps: range, threads: int) -> Iterator[Slices]:
-    """make(step) for every step in order; with threads, up to two batches a thread are made ahead."""
+def ahead(make: Callable[[int], Made], steps: range, threads: int) -> Iterator[Made]:
+    """make(step) for every step in order; with threads, up to two a thread are made ahead."""
     if threads == 0:
         yield from map(make, steps)
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="loading") as pool:
         remaining = iter(steps)
-        pending: deque[Future[Slices]] = deque(pool.submit(make, step) for step in islice(remaining, 2 * threads))
+        pending: deque[Future[Made]] = deque(pool.submit(make, step) for step in islice(remaining, 2 * threads))
         try:
             while pending:
                 batch = pending.popleft().result()

@@ -6,20 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from operator import index
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from glassrun.errors import NotFinite
+from glassrun.errors import ModelError, NotFinite
 from glassrun.generators import set_generators
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
 from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
+from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
 from glassrun.train.evaluate import Evaluation, evaluate
-from glassrun.train.failures import explained
+from glassrun.train.failures import explained, same_parameters
 from glassrun.train.loading import Slices, TrainingBatches, ahead
 from glassrun.train.memory import Layout
 from glassrun.train.schedule import learning_rate
@@ -77,8 +79,10 @@ class Trainer:
         """Train from the state's step to step `last`, telling the journal."""
         recipe, train = self.state.recipe, self.state.recipe.train
         steps = range(self.state.step + 1, last + 1)
-        for step, slices in zip(steps, ahead(self.batches, steps, recipe.data.workers), strict=True):
-            outcome = self.train_step(step, slices)
+        self.check_alike()
+        for found in ahead(self.batches.examples, steps, recipe.data.workers):
+            step = found.step
+            outcome = self.train_step(step, self.batches.slices(found))
             journal.step(outcome)
             if outcome.problem:
                 raise NotFinite(outcome.problem)
@@ -88,22 +92,25 @@ class Trainer:
                     if evaluation is not None:
                         journal.evaluation(evaluation)
             if step % train.checkpoint_every == 0 or step == train.steps:
+                self.check_alike()
                 journal.checkpoint(self.state)
 
     def train_step(self, step: int, slices: Slices) -> Outcome:
         """One step: every slice forward and backward alone, sums by the fixed tree, one update alike on all workers."""
         started = time.perf_counter()
         state = self.state
-        counts = self._totals([[state.task.count(batch), state.task.tokens(batch)] for batch in slices.batches])
+        counts = self._totals([self._counts(batch) for batch in slices.batches])
 
         self.buffers.begin()
+        attributes = Attributes(state.model)
         losses = []
         for place, batch in zip(slices.places, slices.batches, strict=True):
             set_generators(state.seed, "step", step, place)
-            with explained(state.model, step):
+            with explained(state.model, step), same_parameters(state.model, step):
                 losses.append(self._forward_backward(batch, counts[0]))
             self.tree.add([parameter.grad for parameter in self.parameters])
             self.buffers.collect()
+            attributes.restore()
 
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
@@ -134,6 +141,29 @@ class Trainer:
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
 
+    def check_alike(self) -> None:
+        """All workers must hold the same model, by name and by bits; each computes its part of the work on it.
+
+        Raises:
+            ModelError: they do not.
+        """
+        found = initial_fingerprints(self.state, self.fingerprinter)
+        everyone = self.workers.gather([int(value, 16) for value in found.values()])
+        if any(values != everyone[0] for values in everyone):
+            raise ModelError(
+                f"after step {self.state.step} the workers hold different models, though all began alike: the model "
+                "draws from a source of randomness that nobody seeds (such as numpy.random.default_rng()), or depends "
+                "on the process in another way. Draw from the default generators of torch, NumPy or Python"
+            )
+
+    def _counts(self, batch: Batch) -> list[int]:
+        """How many losses and tokens a slice has, as whole numbers."""
+        task = self.state.task
+        try:
+            return [index(task.count(batch)), index(task.tokens(batch))]
+        except TypeError as error:
+            raise ModelError(f"the task's count and tokens must be whole numbers: {error}") from None
+
     def _forward_backward(self, batch: Batch, count: int) -> float:
         """Gradients of this slice's share of the loss into `.grad`; the share itself."""
         for parameter in self.parameters:
@@ -141,6 +171,11 @@ class Trainer:
         with precision(self.state.recipe.numerics.precision):
             share = self.state.task.loss(self.state.model, batch) / count
         share.backward()  # type: ignore[no-untyped-call]
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                raise ModelError(
+                    f"the gradient of {name} is sparse: expected dense ones (for nn.Embedding sparse=False)"
+                )
         return float(share.detach().double())
 
     def _totals(self, per_slice: list[list[int]]) -> list[int]:

@@ -25,13 +25,9 @@ def owned(tensor: Tensor) -> Tensor:
 
 def own_parameters_and_buffers(module: nn.Module) -> None:
     """Move every parameter and buffer of a module into storage of its own; shared ones stay shared."""
-    for parameter in module.parameters():
-        parameter.data = owned(parameter.data)
-    copies = {id(buffer): (buffer, owned(buffer)) for buffer in module.buffers()}  # the first keeps the id in use
-    for child in module.modules():
-        for name, buffer in child._buffers.items():
-            if buffer is not None:
-                child._buffers[name] = copies[id(buffer)][1]
+    # The tensors stay the objects they are: whatever else refers to one goes on meaning the same.
+    for tensor in [*module.parameters(), *module.buffers()]:
+        tensor.data = owned(tensor.data)
 
 
 @dataclass(frozen=True)

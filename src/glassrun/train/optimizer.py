@@ -25,7 +25,10 @@ def build(recipe: Recipe, named_parameters: Sequence[tuple[str, nn.Parameter]]) 
     if isinstance(section, AdamW):
         kind = torch.optim.AdamW if section.kind == "adamw" else torch.optim.Adam
         return kind(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=True)
-    return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=True)
+    # Not fused: that fails for a parameter whose first gradient comes later than the others'.
+    return torch.optim.SGD(
+        groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, foreach=False, fused=False
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

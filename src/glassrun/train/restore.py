@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from glassrun.errors import RunFolderError
+from glassrun.generators import undisturbed
 from glassrun.models import registry
 from glassrun.record.run_folder import RunFolder
 from glassrun.train import checkpoint as checkpoints
@@ -28,7 +30,9 @@ def model_of(folder: RunFolder) -> nn.Module:
             f"{folder.path}: the run has no checkpoint yet: go on with it first: glassrun resume {folder.path}"
         )
     sys.path += [entry for entry in folder.header["import_path"] if entry not in sys.path]
-    model = registry.build(folder.recipe.model, folder.header["facts"], seed_of(folder.recipe))
+    # The user's factory may print, which is no output of ours, and moves the caller's generators.
+    with undisturbed(), redirect_stdout(sys.stderr):
+        model = registry.build(folder.recipe.model, folder.header["facts"], seed_of(folder.recipe))
     own_parameters_and_buffers(model)
     checkpoints.load_model(model, found)
     return model.eval()

@@ -42,7 +42,8 @@ class State:
 def set_numerics(numerics: Numerics) -> None:
     """Set this process to a recipe's numerics; what is read when torch is imported was set by the launcher."""
     torch.set_num_threads(numerics.threads)
-    torch.use_deterministic_algorithms(True)
+    # The same as use_deterministic_algorithms(True), which also imports the compiler: over a second.
+    torch.set_deterministic_debug_mode("error")
     # Filling memory that is about to be written only takes time; the contract never reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest")
@@ -61,9 +62,13 @@ def load_data(recipe: Recipe) -> Any:
 def prepare(recipe: Recipe, dataset: Any) -> State:
     """Task, model and optimizer of a recipe, as they are before the first step."""
     seed = seed_of(recipe)
-    task = task_registry.build(recipe.task, dataset)
+    # Memory that a factory takes and forgets to fill would differ from process to process: NaN stops the run instead.
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     set_generators(seed, "init")
+    task = task_registry.build(recipe.task, dataset)
     model = model_registry.build(recipe.model, dataset.facts, seed)
+    set_numerics(recipe.numerics)  # again: a module of the user's may have set something when it was imported
+    _check_parameters(model)
     own_parameters_and_buffers(model)
     _check_batch_norm(model, recipe)
     model.train()
@@ -76,6 +81,17 @@ def prepare(recipe: Recipe, dataset: Any) -> State:
 def seed_of(recipe: Recipe) -> int:
     assert isinstance(recipe.seed, int), "seed: random is resolved before a run starts"
     return recipe.seed
+
+
+def _check_parameters(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ModelError(f"the parameter {name} has no shape yet: give lazy layers their sizes")
+        if parameter.requires_grad and not parameter.is_floating_point():
+            raise ModelError(f"the parameter {name} is {parameter.dtype}: only floating ones are trained")
+    for name, buffer in model.named_buffers():
+        if isinstance(buffer, nn.parameter.UninitializedBuffer):
+            raise ModelError(f"the buffer {name} has no shape yet: give lazy layers their sizes")
 
 
 def _check_batch_norm(model: nn.Module, recipe: Recipe) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sysconfig
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from glassrun.errors import GlassrunError
@@ -42,6 +44,7 @@ class Telephone:
 
 def main() -> None:
     """Do the job that comes through standard input; say at the end how it went."""
+    os.set_inheritable(int(sys.argv[1]), False)  # what the user's code starts must not hold the pipe open
     tell = Telephone(int(sys.argv[1]))
     job: Job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_launcher, args=(sys.stdin.buffer,), daemon=True).start()
@@ -51,9 +54,8 @@ def main() -> None:
     except GlassrunError as error:
         _say({"event": "failure", "kind": type(error).__name__, "message": str(error)}, tell)
         os._exit(error.exit_code)
-    except Exception as error:
-        text = "".join(traceback.format_exception(error))
-        _say({"event": "failure", "kind": "crash", "message": text}, tell)
+    except BaseException as error:  # the user's code may call sys.exit
+        _say({"event": "failure"} | _told(error), tell)
         os._exit(70)
     _say({"event": "done"} | result, tell)
     sys.stdout.flush()
@@ -68,6 +70,18 @@ def _do(job: Job, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     return result
 
 
+def _told(error: BaseException) -> dict[str, str]:
+    """An error in the user's files as their mistake, in one line; any other as ours, with all we know."""
+    own, installed = str(Path(__file__).parents[1]), (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if Path(f.filename).is_file() and not f.filename.startswith((own, *installed))]
+    if not theirs:
+        return {"kind": "crash", "message": "".join(traceback.format_exception(error))}
+    text = " ".join(str(error).split())[:500]
+    where = f"{theirs[-1].filename}, line {theirs[-1].lineno}, in {theirs[-1].name}"
+    return {"kind": "ModelError", "message": f"{where}: {type(error).__name__}: {text}"}
+
+
 def _say(event: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
     try:
         tell(event)
@@ -77,7 +91,7 @@ def _say(event: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
 
 def _end_with_launcher(stdin: BinaryIO) -> None:
     """The launcher keeps the pipe open for as long as it lives."""
-    while stdin.read(1):
+    while os.read(stdin.fileno(), 1):  # not through the buffer, whose lock would block the interpreter's own end
         pass
     os._exit(75)
 
