@@ -126,7 +126,7 @@ def bad_inputs(made: Made, run: Path, here: Path) -> list[tuple[str, list[object
         ("wrong type", [*digits, "train.steps=many"], ["train.steps", "many"]),
         ("fraction for a count", [*digits, "train.steps=1.5"], ["train.steps", "1.5"]),
         ("negative", [*digits, "optimizer.lr=-1"], ["optimizer.lr", "-1"]),
-        ("no value", [*digits, "train.steps"], ["train.steps", "KEY=VALUE"]),
+        ("no value", [*digits, "train.steps"], ["train.steps", "section.key=value"]),
         ("unknown kind", [*digits, "optimizer.kind=adamv"], ["adamv", "adam"]),
         ("heads", ["train", "dates-transformer", "--set", "model.num_heads=5"], ["num_heads", "5", "64"]),
         ("shards", [*digits, "batch.size=63"], ["63", "shards", "4"]),

@@ -483,7 +483,7 @@ def _read(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if str(recipe) in shipped:
         return parse_yaml(shipped[str(recipe)], f"recipe {recipe}"), f"recipe {recipe}"
     path = Path(recipe)
-    if not _exists(path):
+    if not _exists(path) or not path.is_file():
         if path.suffix in (".yaml", ".yml", ".json") or "/" in str(recipe):
             raise ConfigError(f"{path}: no such file. A recipe is a YAML or JSON file or one of: {', '.join(shipped)}")
         raise ConfigError(f"recipe {str(recipe)!r} is not known; {nearest(str(recipe), shipped)}")

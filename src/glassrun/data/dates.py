@@ -104,7 +104,7 @@ def example(seed: int, number: int, *, languages: Sequence[str], first_year: int
     """The date that a number stands for, as people write it and as ISO 8601 does; a pure function of its arguments.
 
     >>> example(1, 0, languages=["fr"], first_year=1990, last_year=2009)
-    ('dimanche 26 octobre 2008', '2008-10-26')
+    ('lundi 13 septembre 1993', '1993-09-13')
     """
     first, last = date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal()
     rest, day = divmod(derive(seed, "date", number), last - first + 1)
