@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glassrun.errors import BadInput, ConfigError, GlassrunError
+
+if TYPE_CHECKING:
+    from glassrun.display import Display
 
 app = typer.Typer(
     name="glassrun",
@@ -47,7 +52,7 @@ def train(
     from glassrun.display import Display
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
-    with Display() as display:
+    with Display() as display, _interruptible(display):
         finished = run.train(checked, out=out, workers=workers, hear=display)
     _finish(finished)
 
@@ -63,7 +68,7 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
     if loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
-    with Display() as display:
+    with Display() as display, _interruptible(display):
         finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
     _finish(finished)
 
@@ -199,12 +204,21 @@ def main() -> None:
         kind = "error" if isinstance(error, BadInput) else "stopped"
         typer.echo("\n".join(f"{kind}: {line}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("stopped by you; a run that was training goes on with `glassrun resume RUN`", err=True)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         sys.stderr.close()
         sys.exit(0)
+
+
+@contextmanager
+def _interruptible(display: Display) -> Iterator[None]:
+    """Ctrl-C ends a training with the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        display.close()
+        where = f": what was done is kept; go on with: glassrun resume {display.folder}" if display.folder else ""
+        typer.echo(f"stopped by you{where}", err=True)
+        raise typer.Exit(130) from None
 
 
 def _finish(run: Any) -> None:

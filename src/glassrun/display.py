@@ -17,6 +17,7 @@ class Display:
     """Hears the events of a run and shows them on standard error; results go to standard output."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        self.folder: str | None = None  # of the run, once it is known
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._progress: Progress | None = None
@@ -31,6 +32,10 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line away."""
         if self._progress:
             self._progress.stop()
 
@@ -39,6 +44,7 @@ class Display:
             getattr(self, f"_{event['event']}")(event)
 
     def _folder(self, event: dict[str, Any]) -> None:
+        self.folder = str(event["path"])
         self._say(f"run         {event['path']}")
 
     def _note(self, event: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,21 @@ def test_killed_before_its_first_step(made: Made, never_killed: dict[str, Any], 
     kill(launcher.pid)
     launcher.communicate(timeout=60)
     wait_for(lambda: "interrupted" in glassrun("show", run).out, "the worker to end")
+    assert glassrun("resume", run).code == 0
+    assert bits_of(run) == never_killed
+
+
+def test_ctrl_c_says_how_to_go_on(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", 2)
+    wait_for(lambda: lines_in(run) >= 5, "step 5")
+    crew = children(launcher.pid)
+    launcher.send_signal(signal.SIGINT)
+    _, err = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert f"glassrun resume {run}" in err.decode()
+    assert "Traceback" not in err.decode()
+    wait_for(lambda: not any(map(alive, crew)), "the workers to end", 30)
     assert glassrun("resume", run).code == 0
     assert bits_of(run) == never_killed
 
