@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from glassrun import config
-from glassrun.config import Recipe, load, parse_override, parse_yaml
+from glassrun.config import Recipe, load, parse_override
 from glassrun.errors import ConfigError
 from glassrun.models.arguments import ARGUMENTS
+from glassrun.plain import parse_yaml
 
 PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Values = dict[str, Any]

@@ -181,12 +181,13 @@ def recipes(
     """List the shipped recipes, or print one to start your own from."""
     from glassrun import config
     from glassrun.errors import nearest
+    from glassrun.plain import parse_yaml
 
     shipped = config.shipped_recipes()
     if name is not None and name not in shipped:
         raise ConfigError(f"recipe {name!r} is not known; {nearest(name, shipped)}")
     if as_json:
-        chosen = {key: config.parse_yaml(text, key) for key, text in shipped.items() if name in (None, key)}
+        chosen = {key: parse_yaml(text, key) for key, text in shipped.items() if name in (None, key)}
         _print_json(chosen)
     elif name is not None:
         typer.echo(shipped[name], nl=False)

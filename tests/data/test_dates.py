@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from datetime import date, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from glassrun import config
 from glassrun.config import DatesData
 from glassrun.data import dates
-from glassrun.data.dates import LANGUAGES, example, forms
+from glassrun.data.dates import LANGUAGES, Calendar, forms
 from glassrun.data.source import Dataset
 from glassrun.data.tokenizers import UNKNOWN
 from glassrun.errors import ConfigError, DataError
@@ -25,6 +26,16 @@ from glassrun.errors import ConfigError, DataError
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 BABEL_FORMS = [form for form in forms() if "{th}" not in form.pattern]
 TWO_YEARS = [date(2023, 1, 1) + timedelta(days=number) for number in range(731)]  # one of them a leap year
+
+
+CALENDARS: dict[Any, Calendar] = {}
+
+
+def example(seed: int, number: int, *, languages: Sequence[str], first_year: int, last_year: int) -> tuple[str, str]:
+    key = (*languages, first_year, last_year)
+    if key not in CALENDARS:
+        CALENDARS[key] = Calendar(languages, first_year, last_year)
+    return CALENDARS[key].example(seed, number)
 
 
 def load(**fields: Any) -> Dataset:

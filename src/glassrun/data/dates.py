@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 from typing import Any
 
 from glassrun.config import DatesData
@@ -67,18 +66,49 @@ class Form:
         return "".join(piece(day) for piece in self.pieces).replace("\u202f", " ")
 
 
+class Calendar:
+    """The dates of some years, in every form of some languages.
+
+    Arguments:
+        languages: of `LANGUAGES`; an example's language is drawn from them evenly, and then its form.
+        first_year, last_year: both included.
+    """
+
+    def __init__(self, languages: Sequence[str], first_year: int, last_year: int) -> None:
+        self.forms = [forms([language]) for language in languages]
+        self.first = date(first_year, 1, 1).toordinal()
+        self.days = date(last_year, 12, 31).toordinal() - self.first + 1
+
+    def example(self, seed: int, number: int) -> Pair:
+        """The date that a number stands for, as people write it and as ISO 8601 does; keyed by (seed, number).
+
+        >>> Calendar(["fr"], 1990, 2009).example(1, 0)
+        ('lundi 13 septembre 1993', '1993-09-13')
+        """
+        rest, day = divmod(derive(seed, "date", number), self.days)
+        rest, language = divmod(rest, len(self.forms))
+        rest, form = divmod(rest, len(self.forms[language]))
+        written = date.fromordinal(self.first + day)
+        return _CASES[rest % len(_CASES)](self.forms[language][form].write(written)), written.isoformat()
+
+    def alphabet(self) -> str:
+        """Every character that any form of any date can have: it depends on no sample."""
+        days = [date(2024, month, month) for month in range(1, 13)] + [date(2024, 1, day) for day in range(1, 8)]
+        texts = [form.write(day) for own in self.forms for form in own for day in days]
+        cased = {character for text in texts for case in (str, str.lower, str.upper) for character in case(text)}
+        return "".join(sorted(cased | set("0123456789")))
+
+
 def load(section: DatesData, seed: int) -> Dataset:
     """Dates drawn by (seed, number), split by a hash of the ISO date: no date of a split is in another in any form."""
     languages = _languages(section)
-    pairs = [
-        example(seed, number, languages=languages, first_year=section.first_year, last_year=section.last_year)
-        for number in range(section.examples)
-    ]
+    calendar = Calendar(languages, section.first_year, section.last_year)
+    pairs = [calendar.example(seed, number) for number in range(section.examples)]
     indices = by_hash([content_key(target.encode()) for _, target in pairs])
     parts = {name: [pairs[index] for index in chosen] for name, chosen in indices.items() if len(chosen)}
     if "train" not in parts:
         raise DataError(f"data.examples: {section.examples} are too few: none fell into the training split")
-    source, target = CharTokenizer(_alphabet(languages), special=True), CharTokenizer("0123456789-", special=True)
+    source, target = CharTokenizer(calendar.alphabet(), special=True), CharTokenizer("0123456789-", special=True)
     encoding = PairEncoding(source, target, _MAX_LENGTH)
     splits, left_out = fitting(parts, encoding)
     described = manifest(
@@ -100,21 +130,6 @@ def load(section: DatesData, seed: int) -> Dataset:
     return Dataset(splits, described, facts(encoding), encoding)
 
 
-def example(seed: int, number: int, *, languages: Sequence[str], first_year: int, last_year: int) -> Pair:
-    """The date that a number stands for, as people write it and as ISO 8601 does; a pure function of its arguments.
-
-    >>> example(1, 0, languages=["fr"], first_year=1990, last_year=2009)
-    ('lundi 13 septembre 1993', '1993-09-13')
-    """
-    first, last = date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal()
-    rest, day = divmod(derive(seed, "date", number), last - first + 1)
-    rest, language = divmod(rest, len(languages))
-    own = _of_language(languages[language])
-    rest, form = divmod(rest, len(own))
-    written = date.fromordinal(first + day)
-    return _CASES[rest % len(_CASES)](own[form].write(written)), written.isoformat()
-
-
 def _languages(section: DatesData) -> tuple[str, ...]:
     for language in section.languages or ():
         if language not in LANGUAGES:
@@ -124,8 +139,7 @@ def _languages(section: DatesData) -> tuple[str, ...]:
     return tuple(sorted(set(section.languages or LANGUAGES)))
 
 
-@cache
-def forms() -> tuple[Form, ...]:
+def forms(languages: Sequence[str] = LANGUAGES) -> tuple[Form, ...]:
     """Every way to write a date, by language and then by pattern.
 
     Raises:
@@ -133,14 +147,9 @@ def forms() -> tuple[Form, ...]:
     """
     return tuple(
         Form(language, pattern, _pieces(language, pattern))
-        for language in LANGUAGES
+        for language in languages
         for pattern in sorted({*_patterns_of(language), *_ALSO.get(language, ())})
     )
-
-
-@cache
-def _of_language(language: str) -> tuple[Form, ...]:
-    return tuple(form for form in forms() if form.language == language)
 
 
 def _locale(language: str) -> Any:
@@ -195,15 +204,6 @@ def _field(locale: Any, letter: str, width: int) -> Callable[[date], str]:
 
 def _english_ordinal(number: int) -> str:
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number not in (11, 12, 13) else 0, "th")
-
-
-@cache
-def _alphabet(languages: tuple[str, ...]) -> str:
-    """Every character that any form of any date can have in these languages: it depends on no sample."""
-    days = [date(2024, month, month) for month in range(1, 13)] + [date(2024, 1, day) for day in range(1, 8)]
-    texts = [form.write(day) for language in languages for form in _of_language(language) for day in days]
-    cased = {character for text in texts for case in (str, str.lower, str.upper) for character in case(text)}
-    return "".join(sorted(cased | set("0123456789")))
 
 
 def _version() -> str:

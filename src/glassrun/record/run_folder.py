@@ -17,6 +17,7 @@ from glassrun import config
 from glassrun.config import Recipe
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
+from glassrun.plain import parse_yaml
 from glassrun.record import ledger
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
@@ -286,7 +287,7 @@ def _recipe(folder: Path, header: Mapping[str, Any]) -> Recipe:
         raise RunFolderError(f"{error}. This run was recorded by another version of glassrun") from None
     written = folder / "config.yaml"
     try:
-        values = config.parse_yaml(written.read_text(encoding="utf-8"), str(written))
+        values = parse_yaml(written.read_text(encoding="utf-8"), str(written))
         unchanged = config.validate(values, str(written)).plain() == recipe.plain()
     except FileNotFoundError:
         raise RunFolderError(f"{written}: missing. Restore it from a copy") from None
