@@ -33,6 +33,13 @@ def test_number_of_workers(
     assert bits_of(tmp_path / "run") == reference[name]
 
 
+@pytest.mark.parametrize("numerics", [{"precision": "bfloat16"}, {"threads": 2}], ids=str)
+def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: Made, tmp_path: Path) -> None:
+    """Other numerics are another run; autocast and its casts are each slice's own."""
+    runs = [api.train(made.recipe("odd-cnn", numerics=numerics), out=tmp_path / str(w), workers=w) for w in (1, 2)]
+    assert bits_of(runs[0].path) == bits_of(runs[1].path)
+
+
 @pytest.mark.parametrize("hash_seed", ["0", "4242"])
 def test_hash_seed(hash_seed: str, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     done = glassrun("train", made.file("odd-pairs"), "--out", tmp_path / "run", PYTHONHASHSEED=hash_seed)
