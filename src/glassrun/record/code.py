@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glassrun.digest import digest_bytes, digest_value
+from glassrun.errors import RunFolderError
 
 FILE_LIMIT = 2**20  # bytes: a source file is smaller; what is larger is data in disguise
 TOTAL_LIMIT = 16 * 2**20
+# A module's path: names that no folder can be left by. A part never starts with a dot.
+_MODULE = re.compile(r"(?:[^/\\\0.][^/\\\0]*/)*[^/\\\0.][^/\\\0]*\.py")
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,38 @@ def collect() -> Code:
         if stored.count("/") < len(path.parents):  # a module may be called anything
             roots.add(path.parents[stored.count("/")])
     return Code(files, tuple(left_out), tuple(sorted(roots)))
+
+
+def read_archive(path: Path, recorded: Mapping[str, Any]) -> dict[str, bytes]:
+    """The source files of a run's `code.zip`, each as `run.json` says it was.
+
+    Raises:
+        RunFolderError: the archive is missing or damaged, or a file in it is not the recorded one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > TOTAL_LIMIT:
+                raise ValueError(f"it unpacks to more than {TOTAL_LIMIT:,} bytes")
+            files = {entry.filename: archive.read(entry) for entry in entries}
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise RunFolderError(f"{path}: the recorded code cannot be read: {error}. Restore it from a copy") from None
+    digests = {name: digest_bytes(data) for name, data in files.items()}
+    if digests != dict(recorded["files"]) or not all(map(_MODULE.fullmatch, files)):
+        raise RunFolderError(f"{path}: its files are not those that the run recorded. Restore it from a copy")
+    return files
+
+
+def lay_out(files: Mapping[str, bytes], folder: Path) -> None:
+    """Make a folder from which the recorded code is imported: this glassrun with the recorded files over it.
+
+    What the run did not import is not recorded, so it is taken from here.
+    """
+    shutil.copytree(Path(__file__).parents[1], folder / "glassrun", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def differences(recorded: dict[str, Any], here: Code) -> list[str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,19 +111,38 @@ class _Crew:
             os.close(worker.events)
 
 
-def launch(job: dict[str, Any], numerics: Numerics, workers: int, hear: Hear) -> Event:
+def launch(
+    job: dict[str, Any],
+    numerics: Numerics,
+    workers: int,
+    hear: Hear,
+    *,
+    code: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Event:
     """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
+
+    Arguments:
+        job: plain values; `do` names the module whose `run` does it.
+        numerics: what the workers' environment is made from.
+        workers: how many processes.
+        hear: called with each event.
+        code: a folder that modules are imported from before anything that is installed (see `record.code.lay_out`).
+        variables: environment variables beside those that `numerics` sets, or instead of them.
 
     Raises:
         GlassrunError: what a worker raised.
         WorkerLost: a worker was killed, or failed in a way that is our mistake.
     """
+    told = environment(numerics) | dict(variables or {})
+    if code is not None:
+        told["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [told.get("PYTHONPATH")])])
     crew = _Crew()
     with tempfile.TemporaryDirectory(prefix="glassrun-") as meeting:
         try:
             for rank in range(workers):
                 place = {"rank": rank, "world_size": workers, "store": str(Path(meeting) / "store")}
-                crew.workers.append(_start(job | place, numerics, rank))
+                crew.workers.append(_start(job | place, told, rank))
             _listen(crew, hear)
         finally:
             crew.stop()
@@ -135,7 +154,7 @@ def launch(job: dict[str, Any], numerics: Numerics, workers: int, hear: Hear) ->
     return result
 
 
-def _start(job: dict[str, Any], numerics: Numerics, rank: int) -> _Worker:
+def _start(job: dict[str, Any], variables: dict[str, str], rank: int) -> _Worker:
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
@@ -144,7 +163,7 @@ def _start(job: dict[str, Any], numerics: Numerics, rank: int) -> _Worker:
             stdin=subprocess.PIPE,
             stdout=2 if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else subprocess.DEVNULL,
-            env=environment(numerics),
+            env=variables,
             pass_fds=(writing,),
             start_new_session=True,  # Ctrl-C reaches the launcher alone, which then ends the workers
         )
