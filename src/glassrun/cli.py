@@ -24,6 +24,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(help="Lock a recipe's data, and check them against a lock.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
+]
+LockOption = Annotated[
+    Path | None,
+    typer.Option("--lock", metavar="FILE", help="The lock.", show_default="data.lock, else NAME.data.json"),
+]
+LockOutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="The file to write.", show_default="data.lock, else NAME.data.json"),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
 WorkersOption = Annotated[
     int | None,
@@ -37,15 +55,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 @app.command(epilog="Example: glassrun train digits-cnn --set train.steps=200 --workers 2")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.", show_default="runs/NAME-DATE-TIME")
     ] = None,
     workers: WorkersOption = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
-    ] = None,
+    overrides: SetOption = None,
 ) -> None:
     """Train a recipe; leaves a run folder."""
     from glassrun import config, run
@@ -195,6 +210,40 @@ def recipes(
         width = max(map(len, shipped))
         for key, text in shipped.items():
             typer.echo(f"{key:<{width}}  {text.splitlines()[0].removeprefix('# ')}")
+
+
+@data_app.command("lock", epilog="Example: glassrun data lock digits-cnn --out digits.data.json")
+def lock_data(recipe: RecipeArgument, overrides: SetOption = None, out: LockOutOption = None) -> None:
+    """Write down which data a recipe is for, example by example."""
+    from glassrun import config
+    from glassrun.data import lock
+    from glassrun.record.files import write_atomic
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    locked, path = lock.lock(checked), out or lock.default_path(checked)
+    write_atomic(path, locked.encode())
+    sizes = ", ".join(f"{name} {split['examples']}" for name, split in locked.manifest["splits"].items())
+    typer.echo(f"locked      {_shown(path.absolute())}: {sizes} examples")
+
+
+@data_app.command("check", epilog="Example: glassrun data check digits-cnn --lock digits.data.json")
+def check_data(
+    recipe: RecipeArgument, overrides: SetOption = None, lock_file: LockOption = None, as_json: JsonOption = False
+) -> None:
+    """Compare the data that are there now with a lock: exit code 0 if they are the same, 1 if not."""
+    from glassrun import config
+    from glassrun.data import lock
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    path = lock_file or lock.default_path(checked)
+    found = lock.check(checked, lock.read(path))
+    if as_json:
+        findings = [finding.to_plain() for finding in found.findings]
+        _print_json({"identical": bool(found), "lock": str(path), "findings": findings, "others": list(found.others)})
+    else:
+        typer.echo("\n  ".join([f"{'identical to' if found else 'different from'} {path}", *found.lines]))
+    if not found:
+        raise typer.Exit(1)
 
 
 def main() -> None:

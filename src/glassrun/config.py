@@ -37,14 +37,23 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def contract(self) -> dict[str, Any]:
+        """All fields that are part of a run's identity, as plain values."""
+        return _plain(self, free=False)
+
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
 class Data(Section):
-    """Where the examples come from. `workers` threads prepare batches ahead; 0 prepares each when it is needed."""
+    """Where the examples come from.
+
+    `workers` threads prepare batches ahead; 0 prepares each when it is needed. `lock` names a file that says which
+    examples they must be (see `data.lock`).
+    """
 
     workers: Annotated[int, Field(ge=0, le=64), Free] = 0
+    lock: Annotated[str | None, Free] = None
 
 
 class BuiltInData(Data):
@@ -344,10 +353,6 @@ class Recipe(Section):
                 )
         return self
 
-    def contract(self) -> dict[str, Any]:
-        """All fields that are part of a run's identity, as plain values."""
-        return _plain(self, free=False)
-
     def digest(self) -> str:
         """A digest over the contract fields: equal for recipes that must give the same bits on the same data."""
         return digest_value(self.contract())
@@ -467,15 +472,16 @@ def _override(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two files."""
+    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
-    def absolute(paths: str) -> str:
-        two = "," in paths and isinstance(recipe.data, PairsData | ImagesData) and not _exists(paths)
+    def absolute(name: str, paths: str) -> str:
+        may_be_two = name != "lock" and isinstance(recipe.data, PairsData | ImagesData)
+        two = "," in paths and may_be_two and not _exists(paths)
         parts = [part.strip() for part in paths.split(",")] if two else [paths]
         return ",".join(str(Path(part).expanduser().absolute()) for part in parts)
 
-    given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test")}
-    paths = {name: absolute(value) for name, value in given.items() if value}
+    given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test", "lock")}
+    paths = {name: absolute(name, value) for name, value in given.items() if value}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
 
 

@@ -147,7 +147,7 @@ class Run:
 
         folder = self.folder
         dataset = load_data(folder.recipe)
-        check_data(folder, dataset.manifest)
+        check_data(folder, dataset)
         return dataset
 
     @cached_property

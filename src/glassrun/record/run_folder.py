@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 from glassrun import config
 from glassrun.config import Recipe
+from glassrun.data import keys
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
 from glassrun.plain import parse_yaml
@@ -58,6 +60,7 @@ class RunFolder:
             "status": PREPARING,
             "config": recipe.plain(),
             "config_digest": recipe.digest(),
+            "id": secrets.token_hex(8),  # tells this execution from others of the same recipe; in nothing's digest
             "import_path": import_path,
         }
         write_folder_atomic(
@@ -144,6 +147,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def keys_path(self) -> Path:
+        return self.path / "data.keys"
+
+    @property
     def status(self) -> str:
         """preparing, running, interrupted, stopped or complete."""
         recorded = str(self.header["status"])
@@ -195,6 +202,24 @@ class RunFolder:
             raise RunFolderError(f"{self.tensors_path}: {at}. Restore the file from a copy")
         return table.names, found
 
+    def data_keys(self) -> dict[str, list[bytes]]:
+        """The keys of the examples that the run began with, by split; of a text, those of its lines.
+
+        Raises:
+            RunFolderError: the file was changed, or is missing.
+        """
+        if not self.began:
+            return {}
+        try:
+            data = self.keys_path.read_bytes()
+        except OSError as error:
+            raise RunFolderError(f"{self.keys_path}: {error.strerror}. Restore it from a copy") from None
+        if digest_bytes(data) != self.header["data_keys"]:
+            raise RunFolderError(
+                f"{self.keys_path}: its digest is not the one in run.json: it was changed. Restore it from a copy"
+            )
+        return keys.decode(data, str(self.keys_path))
+
     def check(self) -> None:
         """Read everything that can be checked against itself.
 
@@ -203,6 +228,7 @@ class RunFolder:
         """
         self.metrics()
         self.tensors()
+        self.data_keys()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The evaluations, every line checked."""

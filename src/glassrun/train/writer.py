@@ -14,6 +14,7 @@ from glassrun.errors import BadInput, NotFinite, RunFolderError
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
 
 if TYPE_CHECKING:
+    from glassrun.data.source import Dataset
     from glassrun.train.checkpoint import Checkpoint
     from glassrun.train.state import State
     from glassrun.train.workers import Workers
@@ -97,6 +98,7 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
 
 def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
+    from glassrun.data.lock import refuse_others
     from glassrun.data.manifest import manifest_digest
     from glassrun.record.differences import code_notes, numerics_notes
     from glassrun.train import checkpoint
@@ -106,16 +108,18 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
     session = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "workers": job["world_size"]}
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
-        check_data(folder, state.dataset.manifest)
+        check_data(folder, state.dataset)
         start = checkpoint.latest(folder.path)
         sessions = [*folder.header["sessions"], session | {"after_step": start.step if start else 0}]
         folder.update(status=RUNNING, sessions=sessions)
         return start
+    refuse_others(folder.recipe, state.dataset)
     _describe(folder, state, identity(folder.recipe, found), found, [session | {"after_step": 0}])
     return None
 
 
 def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sessions: list[dict[str, Any]]) -> None:
+    from glassrun.data import keys
     from glassrun.record import environment
     from glassrun.record.files import write_atomic
     from glassrun.record.fingerprint import Fingerprinter
@@ -123,12 +127,15 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
 
     for path in (folder.ledger_path, folder.metrics_path):
         write_atomic(path, b"")
+    data_keys = keys.encode(keys.keys_of(state.dataset.splits))
+    write_atomic(folder.keys_path, data_keys)
     folder.update(
         status=RUNNING,
         identity=name,
         initial=initial_fingerprints(state, Fingerprinter()),
         data=state.dataset.manifest,
         data_digest=data_digest,
+        data_keys=digest_bytes(data_keys),
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
         code=_write_code(folder),
@@ -156,20 +163,24 @@ def _keep_code(folder: RunFolder) -> None:
         folder.update(code=_write_code(folder))
 
 
-def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
+def check_data(folder: RunFolder, dataset: Dataset) -> None:
     """The data must be what the run began with.
 
     Raises:
-        RunFolderError: it is not; the message says what differs.
+        RunFolderError: it is not; the message names the examples that differ, and what else does.
     """
+    from glassrun.data import keys
     from glassrun.data.manifest import differences, manifest_digest
 
-    if manifest_digest(manifest) != folder.header["data_digest"]:
-        raise RunFolderError(
-            f"{folder.path}: the data are not those that the run began with: "
-            f"{'; '.join(differences(folder.header['data'], manifest)[:5])}. Put the same data in place "
-            "(they may lie elsewhere: --data-path), or train anew"
-        )
+    if manifest_digest(dataset.manifest) == folder.header["data_digest"]:
+        return
+    recorded = folder.header["data"]
+    findings = keys.compare(folder.data_keys(), keys.keys_of(dataset.splits))
+    found = [*keys.describe(findings, recorded["source"]), *differences(recorded, dataset.manifest)]
+    raise RunFolderError(
+        f"{folder.path}: the data are not those that the run began with: {'; '.join(found[:5])}. "
+        "Put the same data in place (they may lie elsewhere: --data-path), or train anew"
+    )
 
 
 def _agree_on_start(state: State, start: Checkpoint | None, job: dict[str, Any], workers: Workers) -> None:
