@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +68,7 @@ def train(
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
     with Display() as display, _interruptible(display):
-        finished = run.train(checked, out=out, workers=workers, hear=display)
+        finished = run.train(checked, out=out, workers=workers, hear=_with_report(display))
     _finish(finished)
 
 
@@ -84,7 +84,7 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display() as display, _interruptible(display):
-        finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
+        finished = runs.resume(run, workers=workers, data_path=data_path, hear=_with_report(display))
     _finish(finished)
 
 
@@ -188,6 +188,29 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         typer.echo(as_text(values))
 
 
+@app.command(epilog="Example: glassrun track runs/digits-cnn-20261123-101500 --mlflow http://127.0.0.1:5000")
+def track(
+    run: RunArgument,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="An MLflow server's address.", show_default="as in the recipe")
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="A Weights & Biases project.", show_default="as in the recipe"),
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest it may take.")] = 300,
+) -> None:
+    """Send a run to MLflow or Weights & Biases: what is not there yet, or all of it."""
+    from glassrun import run as runs
+
+    problems = runs.track(run, mlflow=mlflow, wandb=wandb, wait=wait)
+    for text in problems:
+        typer.echo(text, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"sent        {run}")
+
+
 @app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe's YAML.")] = None,
@@ -271,17 +294,31 @@ def _interruptible(display: Display) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _finish(run: Any) -> None:
-    """After training: the report, and what came out."""
+def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
+    """Show each event; once the run is done write its report, which trackers take with the folder's other files."""
+    from glassrun import run as runs
     from glassrun.errors import MissingDependency
     from glassrun.look.report import report as write_report
+
+    def hear(event: dict[str, Any]) -> None:
+        display(event)
+        if event["event"] == "done":
+            try:
+                write_report(runs.load(event["path"]))
+            except MissingDependency as error:
+                display({"event": "note", "text": f"no report was written: {error}"})
+
+    return hear
+
+
+def _finish(run: Any) -> None:
+    """After training: what came out, and where the report is."""
     from glassrun.show import as_text, summary
 
     typer.echo(as_text(summary(run.path)))
-    try:
-        typer.echo(f"report      {_shown(write_report(run))}")
-    except MissingDependency as error:
-        typer.echo(f"report      not written: {error}")
+    report = run.path / "report.html"
+    if report.exists():
+        typer.echo(f"report      {_shown(report)}")
 
 
 def _shown(path: Path) -> str:

@@ -41,6 +41,10 @@ class Section(BaseModel):
         """All fields that are part of a run's identity, as plain values."""
         return _plain(self, free=False)
 
+    def plain(self) -> dict[str, Any]:
+        """All fields as plain values, as a recipe file holds them."""
+        return _plain(self, free=True)
+
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
@@ -291,6 +295,40 @@ class Record(Section):
     every: Annotated[Count, Free] = 1
 
 
+class Mlflow(Section):
+    """A run of an MLflow experiment, on the server at `uri` or where MLflow's own settings say."""
+
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI
+    experiment: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    checkpoint: bool = False  # whether the newest is sent, too
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a user or password in the address would be recorded with the run; put them in the environment: "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+class Wandb(Section):
+    """A run of a Weights & Biases project; offline it becomes files that `wandb sync` sends."""
+
+    project: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    mode: Literal["offline", "online"] = "offline"
+    checkpoint: bool = False  # whether the newest is sent, too
+
+
+class Track(Section):
+    """Who else is told of the run; after its end, trackers have `wait` seconds for what they have not sent yet."""
+
+    mlflow: Mlflow | None = None
+    wandb: Wandb | None = None
+    wait: Annotated[float, Field(ge=0, le=3600)] = 10.0
+
+
 KINDS: dict[str, tuple[str, Mapping[str, type[BaseModel]]]] = {
     "data": ("source", DATA),
     "model": ("kind", ARGUMENTS),
@@ -315,6 +353,7 @@ class Recipe(Section):
     train: Train = Train()
     numerics: Numerics = Numerics()
     record: Record = Record()
+    track: Annotated[Track, Free] = Track()
 
     @field_validator("data", "model", "optimizer", "schedule", mode="plain")
     @classmethod
@@ -356,10 +395,6 @@ class Recipe(Section):
     def digest(self) -> str:
         """A digest over the contract fields: equal for recipes that must give the same bits on the same data."""
         return digest_value(self.contract())
-
-    def plain(self) -> dict[str, Any]:
-        """All fields as plain values, as a recipe file holds them."""
-        return _plain(self, free=True)
 
     def to_yaml(self) -> str:
         stream = io.StringIO()
@@ -465,7 +500,9 @@ def _exists(path: str | Path) -> bool:
 def _override(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {section} is not a section")
     values[last] = value
@@ -516,6 +553,9 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "train": Train,
                 "numerics": Numerics,
                 "record": Record,
+                "track": Track,
+                "mlflow": Mlflow,
+                "wandb": Wandb,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -14,6 +14,7 @@ from glassrun.config import Recipe
 from glassrun.errors import ConfigError, RunFolderError, RunStopped, WorkerLost
 from glassrun.record.ledger import Line
 from glassrun.record.run_folder import COMPLETE, RunFolder, what_occupies
+from glassrun.track.trackers import Trackers, require
 from glassrun.train.launch import Event, choose_workers, ignored_variables, launch
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def train(
         overrides: dotted key to value, for example {"train.steps": 200}.
         out: the run's folder; by default `runs/NAME-DATE-TIME`.
         workers: processes, a power of two; by default as many as fit the cores and the shards. It moves no bit.
-        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note).
+        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note, done).
 
     Returns:
         The finished run.
@@ -49,6 +50,7 @@ def train(
     if isinstance(recipe, Recipe) and overrides:
         raise ConfigError("overrides go with a recipe's name, file or mapping; a Recipe is already checked")
     resolved = config.resolve_seed(checked)
+    require(resolved.track)
     count = choose_workers(workers, resolved.batch.shards)
     if out is not None and (occupied := what_occupies(Path(out).absolute())):
         raise RunFolderError(occupied)
@@ -78,6 +80,36 @@ def resume(
     recipe = with_data_path(folder.recipe, data_path)
     job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
+
+
+def track(path: str | Path, *, mlflow: str | None = None, wandb: str | None = None, wait: float = 300.0) -> list[str]:
+    """Send a run to trackers: what is not there yet, or all of it.
+
+    Arguments:
+        path: the run's folder.
+        mlflow: an MLflow server's address.
+        wandb: a Weights & Biases project. With neither, the trackers of the run's recipe are taken.
+        wait: seconds that it may take.
+
+    Returns:
+        For each tracker that was not sent everything, what was not and why.
+
+    Raises:
+        BadInput: there is no run, no tracker, or a package is missing.
+    """
+    folder = RunFolder.open(path)
+    chosen = folder.recipe.plain()["track"] | {"wait": wait}
+    if mlflow is not None or wandb is not None:
+        given = {"mlflow": ("uri", mlflow), "wandb": ("project", wandb)}
+        for kind, (name, value) in given.items():
+            chosen[kind] = None if value is None else (chosen[kind] or {}) | {name: value}
+    recipe = config.validate(folder.recipe.plain() | {"track": chosen}, "track")
+    if not (recipe.track.mlflow or recipe.track.wandb):
+        raise ConfigError(
+            f"{path}: the run's recipe names no tracker: say where to with --mlflow URI or --wandb PROJECT"
+        )
+    require(recipe.track)
+    return list(Trackers(recipe.track, folder.path, recipe.name).end())
 
 
 def load(path: str | Path) -> Run:
@@ -210,21 +242,36 @@ class Run:
 def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
     """Launch a training job; what stops it is told with the command that goes on."""
     where: list[str] = []
+    trackers: list[Trackers] = []
+
+    def note(text: str) -> None:
+        if hear:
+            hear({"event": "note", "text": text})
 
     def listen(event: Event) -> None:
         if event["event"] == "folder":
             where.append(event["path"])
+        if event["event"] == "folder" and not trackers:
+            trackers.append(Trackers(recipe.track, Path(event["path"]), recipe.name))
         if hear:
             hear(event)
+        for own in trackers:
+            for text in own.news():
+                note(text)
 
     for text in ignored_variables(recipe.numerics):
-        listen({"event": "note", "text": text})
+        note(text)
     try:
         done = launch(job | {"do": "glassrun.train.writer", "config": recipe.plain()}, recipe.numerics, workers, listen)
+        listen({"event": "done", "path": done["path"]})
     except RunStopped as error:
         if isinstance(error, WorkerLost) and where:
             raise WorkerLost(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
         raise
+    finally:
+        for own in trackers:
+            for text in own.end():
+                note(text)
     return Run(done["path"])
 
 
