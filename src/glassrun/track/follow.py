@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from glassrun.record.run_folder import RunFolder
 from glassrun.track.reader import Reader, Row, files, parameters, tags
 
 _LONGEST = 300  # characters of what a tracker says is wrong
+_LATER = 3.0  # seconds
 _PAUSE = 2.0  # seconds between two looks at the folder: no tracker gets more requests than that
 
 
@@ -115,11 +117,14 @@ def main() -> None:
 
 
 def _end(stdin: BinaryIO, ended: threading.Event, wait: float) -> None:
-    """The launcher keeps the pipe open while the run goes on; once it is closed there are `wait` seconds left."""
+    """The launcher keeps the pipe open while the run goes on, and stops this process `wait` seconds after.
+
+    Unless it was killed itself: then this process does it, a little later.
+    """
     while os.read(stdin.fileno(), 1):
         pass
     ended.set()
-    threading.Event().wait(wait)
+    time.sleep(wait + _LATER)
     os._exit(1)
 
 

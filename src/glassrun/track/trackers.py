@@ -94,8 +94,8 @@ class Trackers:
             follower.job.close()
         deadline = time.monotonic() + self.wait
         for follower in self._followers:
-            self._hear_out(follower, deadline)
-            yield from self._left(follower)
+            in_time = self._hear_out(follower, deadline)
+            yield from self._left(follower, "its process ended" if in_time else f"{self.wait:g} s were not enough")
         self._followers = []
 
     def _take(self, follower: _Follower) -> bool:
@@ -109,19 +109,23 @@ class Trackers:
             return True
         return False
 
-    def _hear_out(self, follower: _Follower, deadline: float) -> None:
+    def _hear_out(self, follower: _Follower, deadline: float) -> bool:
+        """Hear a follower until it ends or its time is over; whether it ended in time."""
+        more = True
         with selectors.DefaultSelector() as selector:
             selector.register(follower.messages, selectors.EVENT_READ)
-            while self._take(follower) and (left := deadline - time.monotonic()) > 0:
+            while (more := self._take(follower)) and (left := deadline - time.monotonic()) > 0:
                 selector.select(left)
         follower.process.kill()
         follower.process.wait()
         follower.messages.close()
+        return not more
 
-    def _left(self, follower: _Follower) -> Iterator[str]:
+    def _left(self, follower: _Follower, otherwise: str) -> Iterator[str]:
+        """What a follower did not send, if anything, and why."""
         if follower.last["done"]:
             return
-        reason = follower.last["problem"] or f"it was not done {self.wait:g} s after the run"
+        reason = follower.last["problem"] or otherwise
         step = follower.last["step"]
         sent = f"the numbers up to step {step} were sent, the rest was not" if step else "nothing was sent"
         yield f"{follower.title}: {sent}: {reason}. Send it with: glassrun track {self.path}"
