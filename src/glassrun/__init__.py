@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
     from glassrun.look.report import report
-    from glassrun.run import Replay, Run, load, resume, train
+    from glassrun.replay.verdict import Verdict
+    from glassrun.run import Replay, Run, diff, load, resume, train
     from glassrun.train.seeding import Seeded, seed
 
 __version__ = "0.1.0"
@@ -28,6 +29,8 @@ _HOMES = {
     "Replay": "glassrun.run",
     "Run": "glassrun.run",
     "Seeded": "glassrun.train.seeding",
+    "Verdict": "glassrun.replay.verdict",
+    "diff": "glassrun.run",
     "load": "glassrun.run",
     "report": "glassrun.look.report",
     "resume": "glassrun.run",
@@ -41,7 +44,9 @@ __all__ = [
     "Replay",
     "Run",
     "Seeded",
+    "Verdict",
     "__version__",
+    "diff",
     "load",
     "report",
     "resume",

@@ -114,6 +114,26 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: glassrun diff runs/digits-cnn-20261123-101500 runs/digits-cnn-20261123-104500")
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another run's folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Where two runs part and why: step, phase, operation, tested causes. Exit code 0 if identical, 1 if not."""
+    from glassrun import run as runs
+    from glassrun.display import Display
+
+    with Display(quiet=as_json) as display:
+        verdict = runs.diff(a, b, hear=display)
+    if as_json:
+        _print_json(verdict.as_plain())
+    else:
+        typer.echo(str(verdict))
+    if not verdict:
+        raise typer.Exit(1)
+
+
 @app.command(
     epilog="Examples: glassrun predict RUN --text 'le 3 mars 2026'; glassrun predict RUN --image digit.png; "
     "glassrun predict RUN --prompt 'The ' --tokens 200"

@@ -273,6 +273,7 @@ class Numerics(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     isa: Literal["native", "avx2"] = "native"
+    float32_matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: Literal[False] = False
 
 

@@ -19,6 +19,8 @@ from glassrun.train.launch import Event, choose_workers, ignored_variables, laun
 if TYPE_CHECKING:
     from torch import nn
 
+    from glassrun.replay.verdict import Verdict
+
 Hear = Callable[[Event], None]
 
 
@@ -88,6 +90,25 @@ def load(path: str | Path) -> Run:
     """
     RunFolder.open(path)
     return Run(path)
+
+
+def diff(a: str | Path | Run, b: str | Path | Run, *, hear: Hear | None = None) -> Verdict:
+    """Compare two runs to the bit; where they part, name step, phase and operation, and test the causes.
+
+    Arguments:
+        a, b: two runs, or their folders; neither is changed. Their recorded code runs, in processes of its own.
+        hear: as for `train`.
+
+    Returns:
+        The verdict: true for identical runs; printed, it says all that was found.
+
+    Raises:
+        RunFolderError: a run is damaged.
+    """
+    from glassrun.replay.diff import diff as compare
+
+    folders = [RunFolder.open(run.path if isinstance(run, Run) else run) for run in (a, b)]
+    return compare(folders[0], folders[1], import_path=import_path(), hear=hear)
 
 
 @dataclass(frozen=True)

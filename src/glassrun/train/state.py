@@ -46,7 +46,7 @@ def set_numerics(numerics: Numerics) -> None:
     torch.set_deterministic_debug_mode("error")
     # Filling memory that is about to be written only takes time; the contract never reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(numerics.float32_matmul_precision)
     torch.set_flush_denormal(False)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
