@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
+from glassrun.record import code
 from glassrun.record.run_folder import RunFolder
 
 Status = Literal["confirmed", "suspected", "excluded"]
@@ -146,12 +148,23 @@ def _described(data: Mapping[str, Any], splits: list[str]) -> str:
 
 
 def _code(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
-    x, y = a.header["code"]["files"], b.header["code"]["files"]
-    changed = changed_files(x, y)
+    changed = changed_files(a.header["code"]["files"], b.header["code"]["files"])
     if changed:
         shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        digests = [" ".join(files.get(name, "absent") for name in changed[:5]) for files in (x, y)]
-        yield Cause("code", shown, digests[0], digests[1], change=Change(code=True))
+        lines = _first_changed_lines(a, b, changed[0])
+        yield Cause("code", shown, *lines, change=Change(code=True))
+
+
+def _first_changed_lines(a: RunFolder, b: RunFolder, name: str) -> tuple[str, str]:
+    """The first place where a source file differs, as each run had it."""
+    x, y = (code.read_archive(run.path / "code.zip", run.header["code"]).get(name) for run in (a, b))
+    if x is None or y is None:
+        return "absent" if x is None else "present", "absent" if y is None else "present"
+    lines = (text.decode(errors="replace").splitlines() for text in (x, y))
+    for number, (here, there) in enumerate(zip_longest(*lines, fillvalue=""), start=1):
+        if here != there:
+            return f"line {number}: {here.strip()}", f"line {number}: {there.strip()}"
+    return "other line ends", "other line ends"
 
 
 def changed_files(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:

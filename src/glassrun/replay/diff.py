@@ -44,7 +44,7 @@ def diff(a: RunFolder, b: RunFolder, *, import_path: Sequence[str] = (), hear: H
     difference = first_difference(*records)
     verdict = Verdict(str(a.path), str(b.path), extent(*records), difference, notes=_notes(*records))
     if difference is None:
-        return verdict
+        return replace(verdict, notes=(*verdict.notes, *_without_effect(a, b)))
     target = Target(difference.step, difference.split)
     with tempfile.TemporaryDirectory(prefix="glassrun-diff-") as scratch:
         sides = [
@@ -67,6 +67,14 @@ def _notes(a: Record, b: Record) -> tuple[str, ...]:
     if len(a.lines) != len(b.lines):
         found.append(f"A has {len(a.lines)} steps, B {len(b.lines)}: what only one of them has is not compared")
     return tuple(found)
+
+
+def _without_effect(a: RunFolder, b: RunFolder) -> list[str]:
+    """What differs between the records of two runs with the same bits."""
+    found = suspects(a, b)
+    shown = "; ".join(f"{cause.kind} {cause.what} ({cause.a} in A, {cause.b} in B)" for cause in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return [f"the runs differ in {shown}{more}, which moved no bit that was compared"] if found else []
 
 
 # --- the operation ---------------------------------------------------------------------------------------------------
@@ -144,8 +152,8 @@ def _nondeterministic(verdict: Verdict, side: Side, a: Outcome, b: Outcome, test
     cause = Cause(
         "nondeterminism",
         what,
-        "one value",
-        "another",
+        "",
+        "",
         "confirmed",
         f"run {side.name}'s step was run twice with everything the same, and gave other bits",
     )

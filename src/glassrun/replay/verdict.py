@@ -106,7 +106,8 @@ def _lines(verdict: Verdict) -> list[str]:
             lines.append(f"  rerun       run {letter}'s step does not come out here as it was recorded")
     for cause in verdict.causes:
         if cause.status != "excluded":
-            lines.append(f"cause {cause.status}: {cause.kind}: {cause.what}: {cause.a} in A, {cause.b} in B")
+            values = f": {cause.a} in A, {cause.b} in B" if cause.a or cause.b else ""
+            lines.append(f"cause {cause.status}: {cause.kind}: {cause.what}{values}")
             lines.append(f"  because     {cause.because}")
     excluded = [cause for cause in verdict.causes if cause.status == "excluded"]
     if excluded:
