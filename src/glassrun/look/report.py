@@ -69,10 +69,11 @@ def _template() -> Any:
 
 
 def _subtitle(values: Mapping[str, Any]) -> str:
-    workers = " then ".join(str(session["workers"]) for session in values["sessions"])
+    counts = [session["workers"] for session in values["sessions"]]
+    workers = f"{' then '.join(map(str, counts))} worker{'s' if counts != [1] else ''}"
     return (
         f"{values['status']}: {values['steps']} of {values['steps_planned']} steps, seed {values['seed']}, "
-        f"{values['seconds']:.1f} s of training on {workers} workers, begun {values['sessions'][0]['started']}"
+        f"{values['seconds']:.1f} s of training on {workers}, begun {values['sessions'][0]['started']}"
     )
 
 
