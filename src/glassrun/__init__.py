@@ -55,11 +55,12 @@ __all__ = [
 ]
 
 
-# The function `train` has the name of the package `glassrun.train`. Whoever loads that package first binds the name to
-# it for good, so it is loaded (it is empty) and unbound here: from then on `glassrun.train` is the function, and
-# `from glassrun.train import loop` still finds the package.
-import_module("glassrun.train")
-del globals()["train"]
+# The functions `record` and `train` have the names of packages. Whoever loads `glassrun.train` first binds the name to
+# the package for good, so both are loaded (they are empty) and unbound here: from then on `glassrun.train` is the
+# function, and `from glassrun.train import loop` still finds the package.
+for _package in ("record", "train"):
+    import_module(f"glassrun.{_package}")
+    del globals()[_package]
 
 
 def __getattr__(name: str) -> Any:
