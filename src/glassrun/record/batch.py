@@ -78,7 +78,8 @@ def _leaves(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
     else:
         yield name, value
         return
-    yield f"{name}[]", len(inner)  # an empty list is something; a loader may make lists of tuples, so they are alike
+    # An empty list is something. A loader may make lists of tuples, so all sequences are alike.
+    yield f"{name}{'{}' if isinstance(value, Mapping) else '[]'}", len(inner)
     for key, item in inner:
         yield from _leaves(item, f"{name}[{key}]", depth + 1)
 

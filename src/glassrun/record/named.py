@@ -47,20 +47,26 @@ def named(models: Models, optimizers: Optimizers) -> Named:
         ModelError: a tensor has no bytes of its own here, as a part of a tensor that is cut over ranks.
     """
     found = Named()
+    known: set[int] = set()
+
+    def add(there: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
+        new = id(tensor) not in known
+        if new:
+            known.add(id(tensor))
+            there[name] = tensor
+        return new
+
     for prefix, model in _models(models):
         for name, parameter in model.named_parameters(prefix):
-            found.parameters.setdefault(name, parameter)
+            add(found.parameters, name, parameter)
         for name, buffer in model.named_buffers(prefix):
-            found.buffers.setdefault(name, buffer)
-    known = {id(parameter) for parameter in found.parameters.values()}
+            add(found.buffers, name, buffer)
     for place, optimizer in enumerate(listed(optimizers)):
         for number, group in enumerate(optimizer.param_groups):
             for position, parameter in enumerate(group["params"]):
-                if id(parameter) not in known:
-                    name = f"optimizer{place}.group{number}.parameter{position}"
-                    found.parameters[name] = parameter
+                name = f"optimizer{place}.group{number}.parameter{position}"
+                if add(found.parameters, name, parameter):
                     found.outside.append(name)
-                    known.add(id(parameter))
     for name, tensor in [*found.parameters.items(), *found.buffers.items()]:
         if not readable(tensor):
             raise ModelError(

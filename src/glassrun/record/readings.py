@@ -55,15 +55,13 @@ class Readings:
 
 def sparse_parts(tensor: Tensor) -> dict[str, Tensor]:
     """The dense tensors that a sparse one is stored as."""
-    if tensor.layout == torch.sparse_coo:
-        return {"indices": tensor._indices(), "values": tensor._values()}
-    return {"rows": tensor.crow_indices(), "columns": tensor.col_indices(), "values": tensor.values()}
+    return {"indices": tensor._indices(), "values": tensor._values()}
 
 
 def readable(tensor: Tensor) -> bool:
     """Whether a tensor has bytes of its own, in a layout that is known here."""
     return (
-        tensor.layout in (torch.strided, torch.sparse_coo, torch.sparse_csr)
+        tensor.layout in (torch.strided, torch.sparse_coo)
         and tensor.device.type != "meta"
         and not tensor.is_quantized
         and not hasattr(tensor, "device_mesh")  # a DTensor is a part of a tensor

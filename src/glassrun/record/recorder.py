@@ -153,7 +153,7 @@ class Recorder:
         self._sink.step(both.step(number), both.row(self._names), now - self._ended)
         self._ended = now
 
-    def evaluation(self, split: str, metrics: Mapping[str, float], *, examples: int = 0) -> None:
+    def evaluation(self, split: str, metrics: Mapping[str, float | Tensor], *, examples: int = 0) -> None:
         """Record the metrics of a split after the last step: one line of `metrics.jsonl`.
 
         Arguments:
@@ -165,7 +165,8 @@ class Recorder:
             ModelError: a metric is no number.
         """
         try:
-            values = {str(name): float(value) for name, value in metrics.items()}
+            plain = {name: m.detach() if isinstance(m, Tensor) else m for name, m in metrics.items()}
+            values = {str(name): float(value) for name, value in plain.items()}
         except (TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"run.evaluation: expected single numbers as metrics: {error}") from None
         self._sink.evaluation(metrics_line(self._number, split, examples, values))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -130,6 +131,7 @@ class RunFolder:
                 time.sleep(wait)
             else:
                 self._lock = descriptor
+                _give_up_in_children(self)
                 return
 
     def unlock(self) -> None:
@@ -272,6 +274,18 @@ class RunFolder:
         if expected is not None and expected != digest_bytes(b"".join(lines)):
             raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
         return found
+
+
+def _give_up_in_children(folder: RunFolder) -> None:
+    """A forked process, such as a data loader's, would hold the lock for as long as it outlives the writer."""
+    there = weakref.ref(folder)
+
+    def give_up() -> None:
+        found = there()
+        if found is not None and found._lock is not None:
+            found.unlock()
+
+    os.register_at_fork(after_in_child=give_up)
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
