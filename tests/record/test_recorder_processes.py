@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from glassrun.record.run_folder import RunFolder
+from glassrun.replay import operations
 from glassrun.show import summary
 from support import alive, kill, wait_for
 
@@ -33,7 +34,7 @@ with glassrun.record(sys.argv[1], {"lr": 0.1}, seed=1) as run:
         optimizer.zero_grad()
         return loss
 
-    train_step = run.replayable(train_step)
+    train_step = run.replayable(train_step, model)
     for step in range(1, int(sys.argv[2]) + 1):
         x = torch.randn(3, 5)
         loss = train_step(x)
@@ -195,6 +196,23 @@ def test_a_program_is_run_again_up_to_a_step(script: Path, tmp_path: Path) -> No
     done, found = rerun(tmp_path / "run", {"step": 9}, tmp_path)
     assert done.returncode == 0
     assert list(found["steps"]) == ["1", "2", "3", "4", "5"]
+
+
+def test_the_operations_of_the_step_are_traced_and_ours_are_not(script: Path, tmp_path: Path) -> None:
+    assert python(script, tmp_path / "run", 3, 0).returncode == 0
+    traces = []
+    for name in ("first", "second"):
+        done, _ = rerun(tmp_path / "run", {"step": 2, "trace": str(tmp_path / name)}, tmp_path)
+        assert done.returncode == 0, done.stderr
+        traces.append(operations.read(tmp_path / name))
+    assert traces[0] == traces[1]
+    assert [(found.name, found.module) for found in traces[0] if found.module and not found.backward][:2] == [
+        ("aten.t.default", "0 (Linear)"),
+        ("aten.addmm.default", "0 (Linear)"),
+    ]
+    assert all("my_loop.py" in found.line for found in traces[0] if found.module)
+    names = {found.name for found in traces[0]}
+    assert not names & {"aten.linalg_vector_norm.default", "aten.cat.default"}  # the recorder's reading of gradients
 
 
 def test_flags_are_set_when_the_rerun_enters(tmp_path: Path) -> None:

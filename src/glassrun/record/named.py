@@ -77,6 +77,13 @@ def named(models: Models, optimizers: Optimizers) -> Named:
     return found
 
 
+def as_one(models: Models) -> nn.Module | None:
+    """A module that holds all of them, under the names that `named` gives."""
+    if models is None or isinstance(models, nn.Module):
+        return models and _unwrapped(models)
+    return nn.ModuleDict({name.replace(".", "_"): model for name, model in _models(models)})
+
+
 def listed(optimizers: Optimizers) -> list[Any]:
     """None, one or several as a list."""
     if optimizers is None:

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, ModelError, RunFolderError
@@ -27,7 +28,7 @@ from glassrun.record import code, environment, rerun
 from glassrun.record.command import command
 from glassrun.record.fingerprint import combine
 from glassrun.record.ledger import metrics_line
-from glassrun.record.named import Models, Named, Optimizers, listed, named
+from glassrun.record.named import Models, Named, Optimizers, as_one, listed, named
 from glassrun.record.observation import Observation, agree, observe
 from glassrun.record.ranks import Ranks
 from glassrun.record.readings import Readings, resolve
@@ -132,17 +133,18 @@ class Recorder:
         number = self._number + 1
         seen = self._watch.take()
         found = named(model, optimizer)
-        own = observe(
-            found,
-            seen,
-            self._readings,
-            rate=seen.rate(listed(optimizer)),
-            loss=loss,
-            batch=batch,
-            examples=examples,
-            tokens=tokens,
-            epoch=epoch,
-        )
+        with _disable_current_modes():  # what traces the loop's operations is not to see ours
+            own = observe(
+                found,
+                seen,
+                self._readings,
+                rate=seen.rate(listed(optimizer)),
+                loss=loss,
+                batch=batch,
+                examples=examples,
+                tokens=tokens,
+                epoch=epoch,
+            )
         both, buffer = agree(own, self._ranks, number)
         if number == 1:
             self._names = own.names
@@ -171,7 +173,7 @@ class Recorder:
             raise ModelError(f"run.evaluation: expected single numbers as metrics: {error}") from None
         self._sink.evaluation(metrics_line(self._number, split, examples, values))
 
-    def replayable(self, function: Callable[P, R]) -> Callable[P, R]:
+    def replayable(self, function: Callable[P, R], model: Models = None) -> Callable[P, R]:
         """Allow that the program is run again, up to one step, to find the operation in which two runs part.
 
         The program is started anew by the command it was started by, with all that it does besides. Its folder stays
@@ -179,6 +181,7 @@ class Recorder:
 
         Arguments:
             function: what computes a step, or a part of one: only what happens inside is traced.
+            model: as for `step`; its modules name the operations.
 
         Returns:
             A function with the same signature that does the same.
@@ -188,7 +191,7 @@ class Recorder:
         @functools.wraps(function)
         def replayed(*args: P.args, **kwargs: P.kwargs) -> R:
             if isinstance(self._sink, rerun.Rerunning):
-                with self._sink.calling(self._number + 1):
+                with self._sink.calling(self._number + 1, as_one(model)):
                     return function(*args, **kwargs)
             return function(*args, **kwargs)
 

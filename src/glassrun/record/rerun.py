@@ -17,14 +17,15 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from glassrun.errors import ConfigError
 from glassrun.record.files import write_atomic
@@ -83,13 +84,17 @@ def set_flags(flags: Mapping[str, Any]) -> None:
             known[name](value)
 
 
-def tracing(path: Path) -> AbstractContextManager[object]:
-    """Traces the operations inside, and writes them to `path`."""
-    try:
-        module = import_module("glassrun.replay.trace")  # by name: the recorder stands below it, and needs it only here
-    except ModuleNotFoundError:
-        return nullcontext()
-    found: AbstractContextManager[object] = module.Trace(path)
+class Traced(Protocol):
+    """Traces of several stretches of operations, and the file they go to."""
+
+    def around(self, model: nn.Module | None) -> AbstractContextManager[object]: ...
+    def write(self) -> None: ...
+
+
+def tracing(path: Path) -> Traced:
+    """What traces operations, and writes them to `path`."""
+    # By name: it stands above the recorder, which has no need of it but here, in a process that was started for it.
+    found: Traced = import_module("glassrun.replay.rerun").Tracing(str(path))
     return found
 
 
@@ -100,21 +105,20 @@ class Rerunning:
         self._job = job
         self._steps: dict[str, dict[str, int | str]] = {}
         self._initial: dict[str, Any] = {}
-        # One for all calls that belong to the step: it is entered again for each.
-        self._trace = nullcontext() if job.trace is None else tracing(job.trace)
+        self._traced = None if job.trace is None else tracing(job.trace)
         self._inside = ExitStack()
         self._tracing = False
         set_flags(job.flags)
 
     @contextmanager
-    def calling(self, step: int) -> Iterator[None]:
-        """What surrounds a call of a replayable function that belongs to `step`."""
-        if self._tracing or step != self._job.step:
+    def calling(self, step: int, model: nn.Module | None) -> Iterator[None]:
+        """What surrounds a call of a replayable function that belongs to `step`; `model` names its operations."""
+        if self._traced is None or self._tracing or step != self._job.step:
             yield
             return
         self._tracing = True
         with self._inside:
-            self._inside.enter_context(self._trace)
+            self._inside.enter_context(self._traced.around(model))
             yield
         self._tracing = False
 
@@ -142,6 +146,8 @@ class Rerunning:
 
     def _end(self) -> NoReturn:
         self._inside.close()  # the step may have ended inside the function
+        if self._traced is not None:
+            self._traced.write()
         write_atomic(self._job.result, json.dumps({"steps": self._steps, "initial": self._initial}).encode())
         sys.stdout.flush()
         sys.stderr.flush()
