@@ -65,7 +65,7 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
 
     loaded = runs.load(run)
     loaded.folder.check()
-    if loaded.status == "complete":
+    if loaded.folder.header["kind"] == "trained" and loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display() as display, _interruptible(display):

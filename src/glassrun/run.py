@@ -74,10 +74,10 @@ def resume(
         Diverged: a repeated step did not give the recorded bits.
     """
     folder = RunFolder.open(path)
+    recipe = with_data_path(folder.recipe, data_path)
     if folder.header["status"] == COMPLETE:
         folder.check()
         return Run(folder.path)
-    recipe = with_data_path(folder.recipe, data_path)
     job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
 
@@ -203,8 +203,8 @@ class Run:
         from glassrun.replay.segment import segment
 
         folder = self.folder
-        first, last = segment(folder, first, last)
         recipe = with_data_path(folder.recipe, data_path)
+        first, last = segment(folder, first, last)
         notes = []
 
         def listen(event: Event) -> None:

@@ -15,6 +15,7 @@ from glassrun.errors import BadInput, MissingDependency, RunFolderError
 from glassrun.look import figures
 from glassrun.look.parts import Figure, Part, Table, model_parts
 from glassrun.record.files import write_atomic
+from glassrun.record.run_folder import RECORDED
 from glassrun.show import metric_text, summary
 from glassrun.train.schedule import warmup_steps
 
@@ -33,10 +34,17 @@ def report(run: Run) -> Path:
     """
     values = summary(run.path)
     if not values["steps"]:
-        raise RunFolderError(f"{run.path}: nothing to report yet: the run has no step. glassrun resume {run.path}")
+        raise RunFolderError(
+            f"{run.path}: nothing to report yet: the run has no step"
+            + ("" if values["kind"] == RECORDED else f". glassrun resume {run.path}")
+        )
     notes: list[str] = []
-    with _one_thread():  # small operations are slower on several, and much slower beside other programs
-        parts = [_curves(run), *_looks(run, notes), *_about(run)]
+    if values["kind"] == RECORDED:
+        notes += ["Recorded from another program's loop: there is no checkpoint to look into.", *values["notes"]]
+        parts = [_curves(run, ""), *_about(run)]
+    else:
+        with _one_thread():  # small operations are slower on several, and much slower beside other programs
+            parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
     page = _template().render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -71,8 +79,9 @@ def _template() -> Any:
 def _subtitle(values: Mapping[str, Any]) -> str:
     counts = [session["workers"] for session in values["sessions"]]
     workers = f"{' then '.join(map(str, counts))} worker{'s' if counts != [1] else ''}"
+    planned = "" if values["steps_planned"] is None else f" of {values['steps_planned']}"
     return (
-        f"{values['status']}: {values['steps']} of {values['steps_planned']} steps, seed {values['seed']}, "
+        f"{values['status']}: {values['steps']}{planned} steps, seed {values['seed']}, "
         f"{values['seconds']:.1f} s of training on {workers}, begun {values['sessions'][0]['started']}"
     )
 
@@ -88,9 +97,19 @@ def _tiles(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _curves(run: Run) -> Part:
+def _warmup(run: Run) -> int:
+    return warmup_steps(run.recipe, run.folder.header["data"]["splits"]["train"]["examples"])
+
+
+def _schedule(run: Run) -> str:
+    """The learning rate of a trained run, in words."""
+    warmup = _warmup(run)
+    text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
+    return text + (", then falls as a cosine." if run.recipe.schedule.kind == "warmup-cosine" else ", then stays.")
+
+
+def _curves(run: Run, text: str, warmup: int = 0) -> Part:
     """Loss and learning rate by step."""
-    folder = run.folder
     lines = [line.step for line in run.ledger if isfinite(line.step.loss)]
     every = -(-len(lines) // _MOST_POINTS) or 1
     evaluations: dict[str, tuple[list[int], list[float]]] = {}
@@ -99,10 +118,6 @@ def _curves(run: Run) -> Part:
             steps, losses = evaluations.setdefault(found["split"], ([], []))
             steps.append(found["step"])
             losses.append(found["loss"])
-    train = folder.header["data"]["splits"]["train"]["examples"]
-    warmup = warmup_steps(folder.recipe, train)
-    text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
-    text += ", then falls as a cosine." if folder.recipe.schedule.kind == "warmup-cosine" else ", then stays."
     if not lines:
         return Part("Loss and learning rate", "No step has a finite loss.")
     shown = lines[::every]
@@ -143,21 +158,23 @@ def _about(run: Run) -> Iterator[Part]:
                     ("chain", values["chain"]),
                     ("parameters", values["params_fingerprint"]),
                     ("config digest", values["config_digest"]),
-                    ("data digest", values["data_digest"]),
+                    ("data digest", values["data_digest"] or "the recorder sees batches, not data"),
                     ("code digest", values["code"] or ""),
                 ]
             )
         ],
-        code=f"glassrun replay {run.path.name}\nglassrun train {run.path.name}/config.yaml",
+        code=f"glassrun diff {run.path.name} ANOTHER"
+        if values["kind"] == RECORDED
+        else f"glassrun replay {run.path.name}\nglassrun train {run.path.name}/config.yaml",
     )
     yield Part("Config", tables=[Table(_flat(header["config"]))])
     environment = dict(header["environment"])
     packages = environment.pop("packages")
     build = environment.pop("torch_build")
     yield Part(
-        "Data and environment",
+        "Data and environment" if "data" in header else "Environment",
         tables=[
-            Table(_flat(header["data"]), title="data"),
+            *([Table(_flat(header["data"]), title="data")] if "data" in header else []),
             Table(_flat(environment), title="environment"),
             Table(_flat(packages), title=f"all {len(packages)} packages", folded=True),
             Table([(line.strip(),) for line in build.splitlines()], title="how torch was built", folded=True),

@@ -18,6 +18,7 @@ from typing import Any
 
 from glassrun.digest import digest_bytes, digest_value
 from glassrun.errors import RunFolderError
+from glassrun.record.files import write_atomic
 
 FILE_LIMIT = 2**20  # bytes: a source file is smaller; what is larger is data in disguise
 TOTAL_LIMIT = 16 * 2**20
@@ -71,6 +72,7 @@ def collect() -> Code:
         path = _source(name, module, installed)
         if path is None:
             continue
+        # A script keeps the name __main__: under its own it could not be told from a module.
         stored = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
         data = path.read_bytes()
         if len(data) > FILE_LIMIT or total + len(data) > TOTAL_LIMIT:
@@ -81,6 +83,20 @@ def collect() -> Code:
         if stored.count("/") < len(path.parents):  # a module may be called anything
             roots.add(path.parents[stored.count("/")])
     return Code(files, tuple(left_out), tuple(sorted(roots)))
+
+
+def store(folder: Path) -> dict[str, Any]:
+    """Write `code.zip` with the sources that are imported now; what `run.json` says about them."""
+    sources = collect()
+    write_atomic(folder / "code.zip", sources.archive())
+    return sources.record()
+
+
+def kept(folder: Path, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Add to `code.zip` what was imported since; a changed file is not replaced. What `run.json` says then."""
+    found = collect()
+    grown = found.digests.keys() > recorded["files"].keys() and not differences(recorded, found)
+    return store(folder) if grown else recorded
 
 
 def read_archive(path: Path, recorded: Mapping[str, Any]) -> dict[str, bytes]:
@@ -147,7 +163,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _source(name: str, module: Any, installed: tuple[str, ...]) -> Path | None:
     """The source file of a module of ours or of the user's."""
     file = getattr(module, "__file__", None)
-    if not isinstance(file, str) or not file.endswith(".py") or name in ("__main__", "__mp_main__"):
+    if not isinstance(file, str) or not file.endswith(".py") or name == "__mp_main__":
         return None
     ours = name == "glassrun" or name.startswith("glassrun.")
     path = Path(file).absolute()

@@ -63,11 +63,21 @@ class Fingerprinter:
         Returns:
             An integer in [0, 2⁶⁴).
         """
+        value = self.begin(tensor, first_word)
+        return value if isinstance(value, int) else int(value.item()) % 2**64
+
+    def begin(self, tensor: Tensor, first_word: int = 0) -> int | Tensor:
+        """The same, but on another device than the CPU Int64[] that is read modulo 2⁶⁴: nothing is waited for."""
         words = as_words(tensor)
         table = self._table(words.device, first_word + len(words))[first_word : first_word + len(words)]
         if words.device.type == "cpu":
             return weighted_sum_numpy(words, table)
-        return int(weighted_sum_torch(words, table).item()) % 2**64
+        return weighted_sum_torch(words, table)
+
+    def reserve(self, tensors: Iterable[Tensor]) -> None:
+        """Make the multipliers for all these tensors now; after that several threads may read them at once."""
+        for tensor in tensors:
+            self._table(tensor.device, -(-tensor.numel() * tensor.itemsize // 8))
 
     def _table(self, device: torch.device, count: int) -> Tensor:
         table = self._tables.get(device)

@@ -7,31 +7,37 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glassrun import config
-from glassrun.config import Recipe
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
-from glassrun.plain import parse_yaml
 from glassrun.record import ledger
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
+# Recipes, and the packages that read them, are imported where one is read: the recorder needs none of it.
+if TYPE_CHECKING:
+    from glassrun.config import Recipe
+
 FORMAT = 1
+TRAINED, RECORDED = "trained", "recorded"
 PREPARING, RUNNING, COMPLETE, STOPPED = "preparing", "running", "complete", "stopped"
 
 
 class RunFolder:
-    """One run's folder. `header` is the content of `run.json`; `update` rewrites it."""
+    """One run's folder. `header` is the content of `run.json`; `update` rewrites it.
 
-    def __init__(self, path: Path, header: dict[str, Any], recipe: Recipe) -> None:
+    A run is trained from a recipe, or recorded from another program's loop, which has none.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], recipe: Recipe | None) -> None:
         self.path = path
         self.header = header
-        self.recipe = recipe
+        self._recipe = recipe
         self._lock: int | None = None
 
     # --- making and opening
@@ -48,23 +54,44 @@ class RunFolder:
         Raises:
             RunFolderError: something else stands there, or it cannot be written.
         """
-        chosen = _free_path(recipe.name) if path is None else path.absolute()
-        occupied = what_occupies(chosen)
-        if occupied:
-            raise RunFolderError(occupied)
         header = {
-            "format": FORMAT,
+            "kind": TRAINED,
             "name": recipe.name,
             "status": PREPARING,
             "config": recipe.plain(),
             "config_digest": recipe.digest(),
             "import_path": import_path,
         }
-        write_folder_atomic(
-            chosen,
-            {"run.json": _encode_header(header), "config.yaml": recipe.to_yaml().encode(), ".lock": b""},
-        )
-        folder = cls(chosen, header, recipe)
+        chosen = _free_path(recipe.name) if path is None else path.absolute()
+        if occupied := what_occupies(chosen):
+            raise RunFolderError(occupied)
+        return cls._make(chosen, header, {"config.yaml": recipe.to_yaml().encode()}, recipe)
+
+    @classmethod
+    def create_recorded(cls, path: Path, header: dict[str, Any], code: bytes) -> RunFolder:
+        """Make and lock the folder of a run that another program's loop makes: begun from the first moment.
+
+        Arguments:
+            path: where.
+            header: what `run.json` says of it, besides `format`, `kind` and `name`.
+            code: the content of `code.zip`.
+
+        Raises:
+            RunFolderError: something else stands there, or it cannot be written.
+        """
+        chosen = path.absolute()
+        if what_occupies(chosen):
+            raise RunFolderError(
+                f"{chosen}: something stands there already, and nothing is overwritten. Record into another folder"
+            )
+        files = {"code.zip": code, "ledger.jsonl": b"", "metrics.jsonl": b""}
+        return cls._make(chosen, {"kind": RECORDED, "name": chosen.name} | header, files, None)
+
+    @classmethod
+    def _make(cls, path: Path, header: dict[str, Any], files: dict[str, bytes], recipe: Recipe | None) -> RunFolder:
+        header = {"format": FORMAT} | header
+        write_folder_atomic(path, {"run.json": _encode_header(header), ".lock": b""} | files)
+        folder = cls(path, header, recipe)
         folder.lock()
         return folder
 
@@ -79,7 +106,7 @@ class RunFolder:
         if not folder.is_dir():
             raise RunFolderError(f"{path}: no such run folder{_known_runs(folder)}")
         header = _read_header(folder / "run.json")
-        recipe = _recipe(folder, header)
+        recipe = _recipe(folder, header) if header["kind"] == TRAINED else None
         return cls(folder, header, recipe)
 
     def lock(self) -> None:
@@ -104,7 +131,14 @@ class RunFolder:
                 time.sleep(wait)
             else:
                 self._lock = descriptor
+                _give_up_in_children(self)
                 return
+
+    def unlock(self) -> None:
+        """Stop being the writer."""
+        assert self._lock is not None, "only the holder of the lock gives it up"
+        os.close(self._lock)
+        self._lock = None
 
     def locked_by_another(self) -> bool:
         """Whether some process is writing this run now."""
@@ -130,6 +164,26 @@ class RunFolder:
         write_atomic(self.path / "run.json", _encode_header(self.header))
 
     # --- what is in it
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run was trained from.
+
+        Raises:
+            RunFolderError: it was recorded from another program's loop.
+        """
+        if self._recipe is None:
+            raise RunFolderError(
+                f"{self.path}: this run was recorded from another program's loop, so there is no recipe and no "
+                "checkpoint to train, resume, replay or predict from. `glassrun show` and `glassrun report` tell what "
+                "is recorded, and `glassrun diff` compares it with another recorded run"
+            )
+        return self._recipe
+
+    @property
+    def every(self) -> int:
+        """How many steps lie between two rows of `ledger.tensors`."""
+        return int(self.header["every"]) if self._recipe is None else self._recipe.record.every
 
     @property
     def ledger_path(self) -> Path:
@@ -188,8 +242,7 @@ class RunFolder:
             raise RunFolderError(f"{self.tensors_path}: missing. Restore it from a copy")
         table, rows = ledger.TensorTable.read(self.tensors_path)
         found = {step: values for step, values in rows if step <= steps}
-        every = self.recipe.record.every
-        missing = [step for step in range(every, steps + 1, every) if step not in found]
+        missing = [step for step in range(self.every, steps + 1, self.every) if step not in found]
         if missing or list(found) != sorted(found):
             at = f"the row of step {missing[0]} is missing" if missing else "its rows are out of order"
             raise RunFolderError(f"{self.tensors_path}: {at}. Restore the file from a copy")
@@ -221,6 +274,18 @@ class RunFolder:
         if expected is not None and expected != digest_bytes(b"".join(lines)):
             raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
         return found
+
+
+def _give_up_in_children(folder: RunFolder) -> None:
+    """A forked process, such as a data loader's, would hold the lock for as long as it outlives the writer."""
+    there = weakref.ref(folder)
+
+    def give_up() -> None:
+        found = there()
+        if found is not None and found._lock is not None:
+            found.unlock()
+
+    os.register_at_fork(after_in_child=give_up)
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
@@ -277,10 +342,15 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path}: its checksum does not match its content: it was changed. Restore it from a copy")
     if header.get("format") != FORMAT:
         raise RunFolderError(f"{path}: format {header.get('format')}; this glassrun reads format {FORMAT}")
+    if header.get("kind") not in (TRAINED, RECORDED):
+        raise RunFolderError(f"{path}: expected the kind {TRAINED} or {RECORDED}, found {header.get('kind')!r}")
     return header
 
 
 def _recipe(folder: Path, header: Mapping[str, Any]) -> Recipe:
+    from glassrun import config
+    from glassrun.plain import parse_yaml
+
     try:
         recipe = config.validate(header["config"], str(folder / "run.json"))
     except ConfigError as error:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 
-from glassrun.record.ledger import with_checksum
+from glassrun.exact import bits, exact_sum, from_bits
+from glassrun.record.ledger import metrics_line
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
 from glassrun.train.failures import explained, same_parameters
 from glassrun.train.loading import evaluation_slices
 from glassrun.train.shards import own_slices
 from glassrun.train.state import State, precision
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,8 @@ class Evaluation:
     metrics: dict[str, float]
 
     def encode(self) -> bytes:
-        """The line of `metrics.jsonl`: no time and no place, so that it is equal to the byte for equal runs."""
-        values: dict[str, object] = {"step": self.step, "split": self.split, "examples": self.examples}
-        for name, value in self.metrics.items():
-            values |= {name: value if isfinite(value) else None, f"{name}_hex": float(value).hex()}
-        return with_checksum(values)
+        """The line of `metrics.jsonl`."""
+        return metrics_line(self.step, self.split, self.examples, self.metrics)
 
 
 def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:

@@ -41,7 +41,7 @@ class Writing:
 
     def __init__(self, folder: RunFolder, names: list[str], start: checkpoints.Checkpoint | None, tell: Tell) -> None:
         self.folder, self.tell = folder, tell
-        self.every = folder.recipe.record.every
+        self.every = folder.every
         self.last_step = folder.recipe.train.steps
         self.lines = folder.lines()
         self.metrics = folder.metrics_lines()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glassrun.errors import ModelError, NotFinite
+from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.generators import set_generators
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
@@ -27,7 +28,7 @@ from glassrun.train.memory import Layout
 from glassrun.train.schedule import learning_rate
 from glassrun.train.shards import TreeSum, own_slices
 from glassrun.train.state import State, precision
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import fsum, isfinite
 
 import torch
 import torch.distributed as dist
@@ -89,22 +87,3 @@ class Workers:
         for dtype, flat in parts[0].flat.items():
             partial.flat[dtype].copy_(flat)
         partial.present = parts[0].present
-
-
-def exact_sum(values: Sequence[float]) -> float:
-    """The sum, exactly rounded, so that its order cannot matter; NaN where a value is not finite."""
-    return fsum(values) if all(map(isfinite, values)) else float("nan")
-
-
-def bits(value: float) -> int:
-    """A double's 64 bits, as `Workers.gather` takes them.
-
-    >>> from_bits(bits(-0.1))
-    -0.1
-    """
-    return int.from_bytes(struct.pack("<d", value), "little")
-
-
-def from_bits(value: int) -> float:
-    """The double that has these 64 bits."""
-    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])

@@ -66,6 +66,7 @@ def _train(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any],
 
 
 def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
+    from glassrun.record import code
     from glassrun.train.journal import Writing
 
     journal = Writing(folder, trainer.ledger_names, start, tell)
@@ -76,12 +77,12 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
     except NotFinite as error:
         reason = str(error)
     journal.close()
-    _keep_code(folder)
     lines = folder.lines()
     last = lines[-1]
     folder.update(
         status=STOPPED if reason else COMPLETE,
         reason=reason,
+        code=code.kept(folder.path, folder.header["code"]),
         steps=last.step.step,
         chain=last.chain,
         parameters=last.step.parameters,
@@ -116,7 +117,7 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
 
 
 def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sessions: list[dict[str, Any]]) -> None:
-    from glassrun.record import environment
+    from glassrun.record import code, environment
     from glassrun.record.files import write_atomic
     from glassrun.record.fingerprint import Fingerprinter
     from glassrun.train.loop import initial_fingerprints
@@ -131,29 +132,10 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         data_digest=data_digest,
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
-        code=_write_code(folder),
+        code=code.store(folder.path),
         environment=environment.collect(),
         sessions=sessions,
     )
-
-
-def _write_code(folder: RunFolder) -> dict[str, Any]:
-    """Write `code.zip` with the sources that are imported now; what `run.json` says about them."""
-    from glassrun.record import code
-    from glassrun.record.files import write_atomic
-
-    sources = code.collect()
-    write_atomic(folder.path / "code.zip", sources.archive())
-    return sources.record()
-
-
-def _keep_code(folder: RunFolder) -> None:
-    """Add what was imported after the start, by the user's forward for instance; a changed file is not replaced."""
-    from glassrun.record import code
-
-    found, recorded = code.collect(), folder.header["code"]
-    if found.digests.keys() > recorded["files"].keys() and not code.differences(recorded, found):
-        folder.update(code=_write_code(folder))
 
 
 def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
