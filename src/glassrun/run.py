@@ -74,8 +74,8 @@ def resume(
         Diverged: a repeated step did not give the recorded bits.
     """
     folder = RunFolder.open(path)
+    folder.check()
     if folder.header["status"] == COMPLETE:
-        folder.check()
         return Run(folder.path)
     recipe = with_data_path(folder.recipe, data_path)
     job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
@@ -203,6 +203,7 @@ class Run:
         from glassrun.replay.segment import segment
 
         folder = self.folder
+        folder.check()
         first, last = segment(folder, first, last)
         recipe = with_data_path(folder.recipe, data_path)
         notes = []
