@@ -75,8 +75,8 @@ def resume(
     """
     folder = RunFolder.open(path)
     recipe = with_data_path(folder.recipe, data_path)
+    folder.check()
     if folder.header["status"] == COMPLETE:
-        folder.check()
         return Run(folder.path)
     job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
@@ -203,6 +203,7 @@ class Run:
         from glassrun.replay.segment import segment
 
         folder = self.folder
+        folder.check()
         recipe = with_data_path(folder.recipe, data_path)
         first, last = segment(folder, first, last)
         notes = []

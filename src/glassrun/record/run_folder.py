@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
-from glassrun.record import ledger
+from glassrun.record import checkpoint_files, ledger
+from glassrun.record.checkpoint_files import Checkpoint
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
 # Recipes, and the packages that read them, are imported where one is read: the recorder needs none of it.
@@ -249,13 +250,63 @@ class RunFolder:
         return table.names, found
 
     def check(self) -> None:
-        """Read everything that can be checked against itself.
+        """Read everything that can be checked against itself, and against each other.
 
         Raises:
             RunFolderError: something was changed, or is missing.
         """
-        self.metrics()
+        if not self.began:
+            return
+        # What is written last is read first: a run may be going on.
+        saved = [found for path in checkpoint_paths(self.path) if (found := _read_unless_removed(path))]
+        metrics = self.metrics_lines()
+        lines = self.lines()
+        if metrics and int(metrics[-1][1]["step"]) > len(lines):
+            raise RunFolderError(
+                f"{self.ledger_path}: it ends after step {len(lines)}, but {self.metrics_path.name} has an evaluation "
+                f"after step {metrics[-1][1]['step']}: lines are missing at the end. Restore the file from a copy"
+            )
+        for checkpoint in saved:
+            self._check_saved(checkpoint, lines, metrics)
         self.tensors()
+
+    def checkpoint(self, *, at_most: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint (not after step `at_most`), which must fit ledger and metrics; or None.
+
+        Raises:
+            RunFolderError: it is damaged, or lines that it covers are missing or changed.
+        """
+        candidates = [p for p in checkpoint_paths(self.path) if at_most is None or int(p.name[5:]) <= at_most]
+        if not candidates:
+            return None
+        found = checkpoint_files.read(candidates[-1])
+        self._check_saved(found, self.lines(), self.metrics_lines())
+        return found
+
+    def _check_saved(
+        self, checkpoint: Checkpoint, lines: list[ledger.Line], metrics: list[tuple[bytes, dict[str, Any]]]
+    ) -> None:
+        step, path = checkpoint.step, checkpoint.path
+        if step > len(lines):
+            raise RunFolderError(
+                f"{self.ledger_path}: it ends after step {len(lines)}, but there is a checkpoint of step {step}: "
+                "lines are missing at the end. Restore the file from a copy"
+            )
+        line = lines[step - 1]
+        if checkpoint.values["chain"] != line.chain:
+            raise RunFolderError(f"{path}: this checkpoint is of another run: its chain is not the ledger's")
+        covered = b"".join(line for line, values in metrics if values["step"] <= step)
+        if checkpoint.values["metrics"] != digest_bytes(covered):
+            raise RunFolderError(
+                f"{self.metrics_path}: the evaluations up to step {step} are not those that {path.name} was written "
+                "with: lines are missing, repeated or changed. Restore the file from a copy"
+            )
+        for what, expected in (("parameters", line.step.parameters), ("buffers", line.step.buffers)):
+            found = checkpoint.values["fingerprints"].get(what)
+            if found != expected:
+                raise checkpoint_files.damaged(
+                    path, f"the {what} have the fingerprint {found}, and {expected} in the ledger's line of step {step}"
+                )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The evaluations, every line checked."""
@@ -270,10 +321,28 @@ class RunFolder:
             (line, ledger.without_checksum(line, f"{self.metrics_path}, line {number}"))
             for number, line in enumerate(lines, start=1)
         ]
+        self._check_order([values for _, values in found])
         expected = self.header.get("metrics_digest")
         if expected is not None and expected != digest_bytes(b"".join(lines)):
             raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
         return found
+
+    def _check_order(self, metrics: list[dict[str, Any]]) -> None:
+        """Evaluations come by step, and each split once after a step."""
+        seen: set[tuple[int, str]] = set()
+        newest = 0
+        for number, values in enumerate(metrics, start=1):
+            where = f"{self.metrics_path}, line {number}"
+            step, split = values.get("step"), values.get("split")
+            if not isinstance(step, int) or not isinstance(split, str):
+                raise RunFolderError(f"{where}: not a line of an evaluation: step {step!r}, split {split!r}")
+            if step < newest or (step, split) in seen:
+                raise RunFolderError(
+                    f"{where}: {split} after step {step} stands after the evaluations of step {newest}: lines are "
+                    "repeated or out of order. Restore the file from a copy"
+                )
+            newest = step
+            seen.add((step, split))
 
 
 def _give_up_in_children(folder: RunFolder) -> None:
@@ -292,6 +361,16 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
     found = (folder / "checkpoints").glob("step-*")
     return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
+
+
+def _read_unless_removed(path: Path) -> Checkpoint | None:
+    """A checkpoint; None if the run that goes on has removed it meanwhile."""
+    try:
+        return checkpoint_files.read(path)
+    except RunFolderError:
+        if path.exists():
+            raise
+        return None
 
 
 def identity(recipe: Recipe, manifest_digest: str) -> str:

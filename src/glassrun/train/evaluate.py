@@ -10,8 +10,9 @@ from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.ledger import metrics_line
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
-from glassrun.train.failures import explained, same_parameters
+from glassrun.train.failures import explained
 from glassrun.train.loading import evaluation_slices
+from glassrun.train.parameters import ParameterGuard
 from glassrun.train.shards import own_slices
 from glassrun.train.state import State, precision
 from glassrun.train.workers import Workers
@@ -44,10 +45,11 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     rows: list[list[float]] = []
     names: list[str] = []
     key = (state.seed, "evaluation", state.step, split)
-    attributes = Attributes(state.model)
-    with torch.no_grad(), same_parameters(state.model, state.step):
+    attributes, guard = Attributes(state.model, state.task), ParameterGuard(state.model, state.task)
+    guard.begin()
+    with torch.no_grad():
         for _, tensors in evaluation_slices(
-            examples, state.task, key=key, size=size, shards=batch.shards, places=places
+            examples, state.task, attributes, key=key, size=size, shards=batch.shards, places=places
         ):
             with (
                 kept(state.model),
@@ -58,6 +60,7 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
             attributes.restore()
             names = list(sums)
             rows.append([float(value) for value in sums.values()])
+    guard.check(state.step)
     for module, training in modes:
         module.training = training
     totals = _totals(names, rows, workers)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from glassrun.errors import ModelError, NotFinite
 from glassrun.exact import bits, exact_sum, from_bits
-from glassrun.generators import set_generators
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
 from glassrun.tasks.base import Batch
@@ -22,11 +21,12 @@ from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
 from glassrun.train.evaluate import Evaluation, evaluate
-from glassrun.train.failures import explained, same_parameters
+from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
 from glassrun.train.memory import Layout
+from glassrun.train.parameters import ParameterGuard
 from glassrun.train.schedule import learning_rate
-from glassrun.train.shards import TreeSum, own_slices
+from glassrun.train.shards import TreeSum, own_slices, summed_in
 from glassrun.train.state import State, precision
 from glassrun.train.workers import Workers
 
@@ -59,11 +59,15 @@ class Trainer:
         self.names = [name for name, _ in state.named_parameters]
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
-        self.tree = TreeSum(Layout(self.parameters, self.shards), torch.device(recipe.numerics.device))
+        self.sums = [summed_in(parameter) for parameter in self.parameters]
+        self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
+        self.attributes = Attributes(state.model, state.task)
+        self.guard = ParameterGuard(state.model, state.task)
         self.batches = TrainingBatches(
             state.dataset.splits["train"],
             state.task,
+            self.attributes,
             seed=state.seed,
             size=recipe.batch.size,
             slice_size=recipe.batch.slice_size,
@@ -73,8 +77,8 @@ class Trainer:
     @property
     def ledger_names(self) -> list[str]:
         """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return [f"{what} {name}" for what in ("parameter", "gradient") for name in names]
+        parameters = [f"parameter {name}" for name in self._stored_names(self.parameters)]
+        return parameters + [f"gradient {name}" for name in self._stored_names(self.sums)]
 
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
@@ -102,16 +106,18 @@ class Trainer:
         state = self.state
         counts = self._totals([self._counts(batch) for batch in slices.batches])
 
+        self.attributes.restore()  # what counting has left
         self.buffers.begin()
-        attributes = Attributes(state.model)
+        self.guard.begin()
         losses = []
         for place, batch in zip(slices.places, slices.batches, strict=True):
-            set_generators(state.seed, "step", step, place)
-            with explained(state.model, step), same_parameters(state.model, step):
+            self.attributes.set_generators(state.seed, "step", step, place)
+            with explained(state.model, step):
                 losses.append(self._forward_backward(batch, counts[0]))
             self.tree.add([parameter.grad for parameter in self.parameters])
             self.buffers.collect()
-            attributes.restore()
+            self.attributes.restore()
+        self.guard.check(step)
 
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
@@ -136,8 +142,8 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             batch=batch_print,
-            gradients=self._combined(gradient_prints),
-            parameters=self._combined(parameter_prints),
+            gradients=combine(zip(self._stored_names(self.sums), gradient_prints, strict=True)),
+            parameters=combine(zip(self._stored_names(self.parameters), parameter_prints, strict=True)),
             buffers=buffers_fingerprint(state, self.fingerprinter),
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
@@ -212,7 +218,7 @@ class Trainer:
     def _update(self, gradients: list[Tensor | None], norm: float, rate: float) -> None:
         optimizers.clip(gradients, norm, self.state.recipe.optimizer.clip_norm)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         optimizers.set_learning_rate(self.state.optimizer, rate)
         self.state.optimizer.step()
         for parameter in self.parameters:
@@ -227,9 +233,8 @@ class Trainer:
         values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
         return [None if t is None else value for t, value in zip(tensors, values, strict=True)]
 
-    def _combined(self, prints: list[int | None]) -> str:
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return combine(zip(names, prints, strict=True))
+    def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
+        return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
 
 
 def splits_to_evaluate(state: State, *, final: bool) -> list[str]:

@@ -14,7 +14,7 @@ from glassrun.errors import BadInput, NotFinite, RunFolderError
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
 
 if TYPE_CHECKING:
-    from glassrun.train.checkpoint import Checkpoint
+    from glassrun.record.checkpoint_files import Checkpoint
     from glassrun.train.state import State
     from glassrun.train.workers import Workers
 
@@ -100,7 +100,6 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
     from glassrun.data.manifest import manifest_digest
     from glassrun.record.differences import code_notes, numerics_notes
-    from glassrun.train import checkpoint
 
     for note in [*numerics_notes(folder), *code_notes(folder)] if folder.began else []:
         tell({"event": "note", "text": note})
@@ -108,7 +107,7 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
         check_data(folder, state.dataset.manifest)
-        start = checkpoint.latest(folder.path)
+        start = folder.checkpoint()
         sessions = [*folder.header["sessions"], session | {"after_step": start.step if start else 0}]
         folder.update(status=RUNNING, sessions=sessions)
         return start
@@ -156,11 +155,12 @@ def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
 
 def _agree_on_start(state: State, start: Checkpoint | None, job: dict[str, Any], workers: Workers) -> None:
     """Rank 0 chooses the step to start from; every worker restores that checkpoint and meets the others there."""
-    from glassrun.train import checkpoint
+    from glassrun.record.checkpoint_files import path_of, read
+    from glassrun.train.checkpoint import restore
 
     step = workers.gather([start.step if start else 0])[0][0]
     if not step:
         return
     if start is None:
-        start = checkpoint.read(checkpoint.path_of(Path(job["out"]), step))
-    checkpoint.restore(state, start)
+        start = read(path_of(Path(job["out"]), step))
+    restore(state, start)
