@@ -229,6 +229,13 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
 
 
+def recorded_steps(folder: Path) -> int:
+    """How many whole lines a run folder's ledger has; none are checked, and 0 where there is no ledger yet."""
+    with suppress(RunFolderError):
+        return len(ledger.complete_lines(folder / "ledger.jsonl"))
+    return 0
+
+
 def identity(recipe: Recipe, manifest_digest: str) -> str:
     """What a run is, before anything has run: the start of its chain.
 

@@ -12,6 +12,7 @@ from glassrun import config
 from glassrun.digest import digest_bytes
 from glassrun.errors import BadInput, NotFinite, RunFolderError
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
+from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
     from glassrun.train.checkpoint import Checkpoint
@@ -25,28 +26,24 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Train: on rank 0 with the folder, elsewhere only the arithmetic."""
     recipe = config.validate(job["config"], "recipe")
     if job["rank"]:
-        return _train(None, recipe, job, tell)
-    folder = _folder(job, recipe)
+        return compute(None, recipe, job, tell)
+    return train(open_folder(job, recipe), recipe, job, tell)
+
+
+def train(folder: RunFolder, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Rank 0's part; a folder whose run could not begin is taken away again."""
     tell({"event": "folder", "path": str(folder.path)})
     try:
-        return _train(folder, recipe, job, tell)
+        return compute(folder, recipe, job, tell)
     except BadInput:
-        if job["new"] and not folder.began:
+        if job["begin"] != RESUME and not folder.began:
             with suppress(BadInput):  # the first error is the one to tell
                 folder.discard()
         raise
 
 
-def _folder(job: dict[str, Any], recipe: config.Recipe) -> RunFolder:
-    if job["new"]:
-        return RunFolder.create(job["out"] and Path(job["out"]), recipe, job["import_path"])
-    folder = RunFolder.open(job["out"])
-    folder.lock()
-    folder.header = RunFolder.open(job["out"]).header  # what it was before the lock may be old
-    return folder
-
-
-def _train(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """The arithmetic, alike on every worker; written down where there is a folder."""
     from glassrun.train.loop import Trainer
     from glassrun.train.state import load_data, prepare, set_numerics
     from glassrun.train.workers import Workers
@@ -104,6 +101,8 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
     for note in [*numerics_notes(folder), *code_notes(folder)] if folder.began else []:
         tell({"event": "note", "text": note})
     session = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "workers": job["world_size"]}
+    if "why" in job:
+        session["why"] = job["why"]
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
         check_data(folder, state.dataset.manifest)
