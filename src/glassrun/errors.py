@@ -78,6 +78,8 @@ class Diverged(RunStopped):
 class WorkersDisagree(RunStopped):
     """After a step the workers do not hold the same bits: one computed something else than the others."""
 
+    evidence: object = None  # in the worker that found it: what all of them hold
+
 
 class WorkerLost(RunStopped):
     """A worker process ended before its work was done; `killed` counts those that a signal ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from glassrun import config
 from glassrun.digest import digest_bytes
-from glassrun.errors import BadInput, NotFinite, RunFolderError
+from glassrun.errors import BadInput, NotFinite, RunFolderError, WorkersDisagree
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
 from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
     from glassrun.train.checkpoint import Checkpoint
+    from glassrun.train.loop import Trainer
     from glassrun.train.state import State
     from glassrun.train.workers import Workers
 
@@ -44,6 +46,7 @@ def train(folder: RunFolder, recipe: config.Recipe, job: dict[str, Any], tell: T
 
 def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """The arithmetic, alike on every worker; written down where there is a folder."""
+    from glassrun.train.journal import Silent
     from glassrun.train.loop import Trainer
     from glassrun.train.state import load_data, prepare, set_numerics
     from glassrun.train.workers import Workers
@@ -52,17 +55,18 @@ def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any]
     state = prepare(recipe, load_data(recipe))
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
     start = _begin(folder, state, job, tell) if folder else None
-    _agree_on_start(state, start, job, workers)
+    _agree_on_start(state, start, folder, workers)
     trainer = Trainer(state, workers)
-    if folder is None:
-        from glassrun.train.journal import Silent
-
+    try:
+        if folder is not None:
+            return _write(folder, trainer, start, tell)
         trainer.run(Silent(), recipe.train.steps)
         return {}
-    return _write(folder, trainer, start, tell)
+    except WorkersDisagree as error:
+        raise _judged(error, folder, trainer) from None
 
 
-def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
+def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
     from glassrun.train.journal import Writing
 
     journal = Writing(folder, trainer.ledger_names, start, tell)
@@ -90,6 +94,25 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
             "longer warmup or optimizer.clip_norm may help; they make another run"
         )
     return {"path": str(folder.path), "steps": last.step.step}
+
+
+def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) -> WorkersDisagree:
+    """Of two workers that differ after an update, which is wrong; every worker does the same here."""
+    from glassrun.train import checkpoint
+    from glassrun.train.disagreement import Evidence, who_follows
+    from glassrun.train.loop import Trainer
+    from glassrun.train.state import prepare
+
+    evidence, workers = error.evidence, trainer.workers
+    if not isinstance(evidence, Evidence) or workers.world_size != 2:
+        return error
+    state = prepare(trainer.state.recipe, trainer.state.dataset)
+    _agree_on_start(state, checkpoint.latest(folder.path) if folder else None, folder, workers)
+    recorded = None
+    if folder:
+        before = evidence.step - 1
+        recorded = folder.lines()[before - 1].step.parameters if before else folder.header["initial"]["parameters"]
+    return evidence.judged(who_follows(evidence, Trainer(state, workers), recorded))
 
 
 def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
@@ -171,13 +194,13 @@ def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
         )
 
 
-def _agree_on_start(state: State, start: Checkpoint | None, job: dict[str, Any], workers: Workers) -> None:
+def _agree_on_start(state: State, start: Checkpoint | None, folder: RunFolder | None, workers: Workers) -> None:
     """Rank 0 chooses the step to start from; every worker restores that checkpoint and meets the others there."""
     from glassrun.train import checkpoint
 
-    step = workers.gather([start.step if start else 0])[0][0]
+    own = os.fsencode(folder.path) if folder else b""
+    step, length = workers.gather([start.step if start else 0, len(own)])[0]
     if not step:
         return
-    if start is None:
-        start = checkpoint.read(checkpoint.path_of(Path(job["out"]), step))
-    checkpoint.restore(state, start)
+    path = Path(os.fsdecode(bytes(workers.gather([*own] or [0] * length)[0])))
+    checkpoint.restore(state, start or checkpoint.read(checkpoint.path_of(path, step)))
