@@ -52,7 +52,7 @@ def train(
     from glassrun.display import Display
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
-    with Display() as display, _interruptible(display):
+    with Display(quiet=not _leading()) as display, _interruptible(display):
         finished = run.train(checked, out=out, workers=workers, hear=display)
     _finish(finished)
 
@@ -68,7 +68,7 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
     if loaded.folder.header["kind"] == "trained" and loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
-    with Display() as display, _interruptible(display):
+    with Display(quiet=not _leading()) as display, _interruptible(display):
         finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
     _finish(finished)
 
@@ -242,8 +242,18 @@ def _interruptible(display: Display) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _leading() -> bool:
+    """Whether this process speaks: of those that torchrun started only the first does."""
+    from glassrun.train import torchrun
+
+    rank = torchrun.find()
+    return rank is None or rank.rank == 0
+
+
 def _finish(run: Any) -> None:
     """After training: the report, and what came out."""
+    if not _leading():
+        return
     from glassrun.errors import MissingDependency
     from glassrun.look.report import report as write_report
     from glassrun.show import as_text, summary

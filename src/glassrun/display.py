@@ -51,7 +51,8 @@ class Display:
         self._say(f"note: {event['text']}")
 
     def _begin(self, event: dict[str, Any]) -> None:
-        self._steps = event["steps"]
+        self.close()  # of an attempt whose worker was killed
+        self._steps, self._pace = event["steps"], _Pace()
         if event["step"]:
             self._say(f"from the checkpoint after step {event['step']}")
         if not self._console.is_terminal:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from glassrun import config
 from glassrun.config import Recipe
-from glassrun.errors import ConfigError, RunFolderError, RunStopped, WorkerLost
+from glassrun.errors import ConfigError, RunFolderError, WorkerLost, WorkersDisagree
 from glassrun.record.ledger import Line
-from glassrun.record.run_folder import COMPLETE, RunFolder, what_occupies
-from glassrun.train.launch import Event, choose_workers, ignored_variables, launch
+from glassrun.record.run_folder import COMPLETE, RunFolder, recorded_steps, what_occupies
+from glassrun.train import torchrun
+from glassrun.train.elastic import endure
+from glassrun.train.launch import Event, choose_workers, environment, ignored_variables, launch, start_and_listen
+from glassrun.train.opening import EITHER, NEW, RESUME, existing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +42,7 @@ def train(
         overrides: dotted key to value, for example {"train.steps": 200}.
         out: the run's folder; by default `runs/NAME-DATE-TIME`.
         workers: processes, a power of two; by default as many as fit the cores and the shards. It moves no bit.
+            When one is killed, the run goes on with those that are left. Under torchrun its processes are the workers.
         hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note).
 
     Returns:
@@ -50,12 +54,19 @@ def train(
     checked = recipe if isinstance(recipe, Recipe) else config.load(recipe, overrides)
     if isinstance(recipe, Recipe) and overrides:
         raise ConfigError("overrides go with a recipe's name, file or mapping; a Recipe is already checked")
+    job = {"out": str(Path(out).absolute()) if out is not None else None, "import_path": import_path()}
+    if rank := torchrun.find():
+        if out is None:
+            raise ConfigError("torchrun: every process must know the run's folder: give it with --out DIR")
+        found = existing(Path(out).absolute(), checked)
+        if found and found.status == COMPLETE:  # a rank failed after the last step, and torchrun begins again
+            return Run(found.path)
+        return _run_ranked(job | {"begin": EITHER}, checked, rank, workers, hear)
     resolved = config.resolve_seed(checked)
     count = choose_workers(workers, resolved.batch.shards)
     if out is not None and (occupied := what_occupies(Path(out).absolute())):
         raise RunFolderError(occupied)
-    job = {"new": True, "out": str(Path(out).absolute()) if out is not None else None, "import_path": import_path()}
-    return _run(job, resolved, count, hear)
+    return _run(job | {"begin": NEW}, resolved, count, hear)
 
 
 def resume(
@@ -78,7 +89,13 @@ def resume(
     folder.check()
     if folder.header["status"] == COMPLETE:
         return Run(folder.path)
-    job = {"new": False, "out": str(folder.path), "import_path": [*folder.header["import_path"], *import_path()]}
+    job = {
+        "begin": RESUME,
+        "out": str(folder.path),
+        "import_path": [*folder.header["import_path"], *import_path()],
+    }
+    if rank := torchrun.find():
+        return _run_ranked(job, recipe, rank, workers, hear)
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
 
 
@@ -206,11 +223,11 @@ class Run:
         folder.check()
         recipe = with_data_path(folder.recipe, data_path)
         first, last = segment(folder, first, last)
-        notes = []
+        notes: dict[str, None] = {}  # an attempt whose worker was killed has said some already
 
         def listen(event: Event) -> None:
             if event["event"] == "note":
-                notes.append(event["text"])
+                notes[event["text"]] = None
             if hear:
                 hear(event)
 
@@ -222,32 +239,56 @@ class Run:
             "last": last,
             "import_path": [*folder.header["import_path"], *import_path()],
         }
+
+        def attempt(count: int, _why: str | None) -> Event:
+            return launch(job, recipe.numerics, count, listen)
+
         try:
-            found = launch(job, recipe.numerics, choose_workers(workers, recipe.batch.shards), listen)
+            found = endure(attempt, choose_workers(workers, recipe.batch.shards), lambda: 0, listen)
         except Diverged as error:
             return Replay(first, last, 0, 0, str(error), tuple(notes))
         return Replay(first, last, found["identical"], found["evaluations"], None, tuple(notes), found["chain"])
 
 
 def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
-    """Launch a training job; what stops it is told with the command that goes on."""
-    where: list[str] = []
+    """Train until it is done, on fewer workers when one is killed; a stop is told with the command that goes on."""
+    where: list[Path] = []
+    job = job | {"do": "glassrun.train.writer", "config": recipe.plain()}
 
     def listen(event: Event) -> None:
         if event["event"] == "folder":
-            where.append(event["path"])
+            if where:
+                return
+            where.append(Path(event["path"]))
         if hear:
             hear(event)
+
+    def attempt(count: int, why: str | None) -> Event:
+        again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
+        return launch(job | again, recipe.numerics, count, listen)
 
     for text in ignored_variables(recipe.numerics):
         listen({"event": "note", "text": text})
     try:
-        done = launch(job | {"do": "glassrun.train.writer", "config": recipe.plain()}, recipe.numerics, workers, listen)
-    except RunStopped as error:
-        if isinstance(error, WorkerLost) and where:
-            raise WorkerLost(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
+        done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
+    except (WorkerLost, WorkersDisagree) as error:
+        if where:
+            raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
         raise
     return Run(done["path"])
+
+
+def _run_ranked(
+    job: dict[str, Any], recipe: Recipe, rank: torchrun.Rank, workers: int | None, hear: Hear | None
+) -> Run:
+    """Train as one of the ranks that torchrun started; it starts all of them again when one fails."""
+    if workers is not None:
+        raise ConfigError(f"--workers {workers}: torchrun says how many workers there are; leave the option out")
+    torchrun.end_with_agent()
+    place = rank.place(recipe.batch.shards)
+    job = job | place | {"do": "glassrun.train.ranked", "config": recipe.plain()}
+    start_and_listen([job], environment(recipe.numerics) | rank.variables(), hear or (lambda _event: None))
+    return Run(job["out"])
 
 
 def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:

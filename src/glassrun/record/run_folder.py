@@ -373,6 +373,13 @@ def _read_unless_removed(path: Path) -> Checkpoint | None:
         return None
 
 
+def recorded_steps(folder: Path) -> int:
+    """How many whole lines a run folder's ledger has; none are checked, and 0 where there is no ledger yet."""
+    with suppress(RunFolderError):
+        return len(ledger.complete_lines(folder / "ledger.jsonl"))
+    return 0
+
+
 def identity(recipe: Recipe, manifest_digest: str) -> str:
     """What a run is, before anything has run: the start of its chain.
 

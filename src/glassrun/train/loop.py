@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from glassrun.errors import ModelError, NotFinite
+from glassrun.errors import ModelError, NotFinite, WorkersDisagree
 from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
@@ -20,6 +20,7 @@ from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
+from glassrun.train.disagreement import Evidence, disagreement, word_sum
 from glassrun.train.evaluate import Evaluation, evaluate
 from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
@@ -84,7 +85,7 @@ class Trainer:
         """Train from the state's step to step `last`, telling the journal."""
         recipe, train = self.state.recipe, self.state.recipe.train
         steps = range(self.state.step + 1, last + 1)
-        self.check_alike()
+        self._check_start()
         for found in ahead(self.batches.examples, steps, recipe.data.workers):
             step = found.step
             outcome = self.train_step(step, self.batches.slices(found))
@@ -97,7 +98,7 @@ class Trainer:
                     if evaluation is not None:
                         journal.evaluation(evaluation)
             if step % train.checkpoint_every == 0 or step == train.steps:
-                self.check_alike()
+                self._check_optimizer()
                 journal.checkpoint(self.state)
 
     def train_step(self, step: int, slices: Slices) -> Outcome:
@@ -122,16 +123,20 @@ class Trainer:
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
         gradients = total.tensors()
-        gradient_prints = self._fingerprints(gradients)
+        gradient_prints, _ = self._fingerprints(gradients)
         loss, batch_print = self._of_all_slices(losses, slices.batches)
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
         if problem is None:
-            self._update(gradients, norm, rate)
+            optimizers.clip(gradients, norm, state.recipe.optimizer.clip_norm)
+            self.update(gradients, rate)
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
-        parameter_prints = self._fingerprints(self.parameters)
+        buffers_print = buffers_fingerprint(state, self.fingerprinter)
+        parameter_prints, held = self._fingerprints(self.parameters, alike=self._held(buffers_print))
+        if any(values != held[0] for values in held):
+            raise self._disagreement(step, gradients, rate)
         state.step = step
         fields = Step(
             step=step,
@@ -144,12 +149,12 @@ class Trainer:
             batch=batch_print,
             gradients=combine(zip(self._stored_names(self.sums), gradient_prints, strict=True)),
             parameters=combine(zip(self._stored_names(self.parameters), parameter_prints, strict=True)),
-            buffers=buffers_fingerprint(state, self.fingerprinter),
+            buffers=buffers_print,
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
 
-    def check_alike(self) -> None:
-        """All workers must hold the same model, by name and by bits; each computes its part of the work on it.
+    def _check_start(self) -> None:
+        """All workers must begin with the same model, by name and by bits.
 
         Raises:
             ModelError: they do not.
@@ -158,10 +163,26 @@ class Trainer:
         everyone = self.workers.gather([int(value, 16) for value in found.values()])
         if any(values != everyone[0] for values in everyone):
             raise ModelError(
-                f"after step {self.state.step} the workers hold different models, though all began alike: the model "
+                f"before step {self.state.step + 1} the workers hold different models: the model "
                 "draws from a source of randomness that nobody seeds (such as numpy.random.default_rng()), or depends "
                 "on the process in another way. Draw from the default generators of torch, NumPy or Python"
             )
+
+    def _check_optimizer(self) -> None:
+        """What a checkpoint holds must be alike on all workers: parameters and buffers have been compared already.
+
+        Raises:
+            WorkersDisagree: the optimizer's state is not.
+        """
+        if self.workers.world_size == 1:
+            return
+        state = self.state
+        tensors = optimizers.state_tensors(state.optimizer, state.named_parameters)
+        held = self.workers.gather([word_sum(list(tensors.values()))])
+        if any(values != held[0] for values in held):
+            names = [f"optimizer state {stored_name(name, tensor)}" for name, tensor in tensors.items()]
+            prints = self.workers.gather([self.fingerprinter(tensor) for tensor in tensors.values()])
+            raise disagreement(state.step, names, prints)
 
     def _counts(self, batch: Batch) -> list[int]:
         """How many losses and tokens a slice has, as whole numbers."""
@@ -215,8 +236,8 @@ class Trainer:
         except NotFinite as error:
             return float("nan"), str(error)
 
-    def _update(self, gradients: list[Tensor | None], norm: float, rate: float) -> None:
-        optimizers.clip(gradients, norm, self.state.recipe.optimizer.clip_norm)
+    def update(self, gradients: list[Tensor | None], rate: float) -> None:
+        """Update every parameter, as every other worker does, from the clipped gradients of the whole batch."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         optimizers.set_learning_rate(self.state.optimizer, rate)
@@ -224,14 +245,36 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _fingerprints(self, tensors: Sequence[Tensor | None]) -> list[int | None]:
-        """One fingerprint per tensor; the work is divided over the workers, so every worker must hold the same bits."""
+    def _fingerprints(
+        self, tensors: Sequence[Tensor | None], *, alike: Sequence[int] = ()
+    ) -> tuple[list[int | None], list[list[int]]]:
+        """One fingerprint per tensor, the work divided over the workers; and by rank what all should have alike."""
         rank, world_size = self.workers.rank, self.workers.world_size
         own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]
         longest = -(-len(tensors) // world_size)
-        everyone = self.workers.gather(own + [0] * (longest - len(own)))
+        everyone = self.workers.gather([*own, *[0] * (longest - len(own)), *alike])
         values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
-        return [None if t is None else value for t, value in zip(tensors, values, strict=True)]
+        found = [None if t is None else value for t, value in zip(tensors, values, strict=True)]
+        return found, [values[longest:] for values in everyone]
+
+    def _held(self, buffers: str) -> list[int]:
+        """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
+        return [word_sum(self.parameters), int(buffers, 16)] if self.workers.world_size > 1 else []
+
+    def _disagreement(self, step: int, gradients: list[Tensor | None], rate: float) -> WorkersDisagree:
+        """The workers' parameters or buffers differ: everyone tells the fingerprints of all of them."""
+        tensors = [*self.state.named_parameters, *untrained(self.state)]
+        prints = self.workers.gather([self.fingerprinter(tensor) for _, tensor in tensors])
+        kept = [None if gradient is None else gradient.clone() for gradient in gradients]
+        evidence = Evidence(step, [stored_name(name, tensor) for name, tensor in tensors], prints, kept, rate)
+        error = disagreement(step, evidence.names, prints)
+        error.evidence = evidence
+        return error
+
+    def parameters_fingerprint(self) -> str:
+        """One fingerprint for all trained parameters as they are now; each worker does all of the work."""
+        prints = [self.fingerprinter(parameter) for parameter in self.parameters]
+        return combine(zip(self._stored_names(self.parameters), prints, strict=True))
 
     def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
         return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
@@ -251,6 +294,10 @@ def initial_fingerprints(state: State, fingerprinter: Fingerprinter) -> dict[str
 
 def buffers_fingerprint(state: State, fingerprinter: Fingerprinter) -> str:
     """One fingerprint for all buffers, and for the parameters that are not trained."""
+    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in untrained(state))
+
+
+def untrained(state: State) -> list[tuple[str, Tensor]]:
+    """The buffers, and the parameters that are not trained, by name."""
     frozen = [(name, p) for name, p in state.model.named_parameters() if not p.requires_grad]
-    tensors = [*state.model.named_buffers(), *frozen]
-    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors)
+    return [*state.model.named_buffers(), *frozen]
