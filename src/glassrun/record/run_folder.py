@@ -18,7 +18,7 @@ from glassrun.config import Recipe
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
 from glassrun.plain import parse_yaml
-from glassrun.record import checkpoint_files, ledger
+from glassrun.record import checkpoint_files, ledger, words
 from glassrun.record.checkpoint_files import Checkpoint
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
@@ -248,12 +248,28 @@ class RunFolder:
                 f"{self.metrics_path}: the evaluations up to step {step} are not those that {path.name} was written "
                 "with: lines are missing, repeated or changed. Restore the file from a copy"
             )
+        self._check_parameters(checkpoint, line.step.parameters)
         for what, expected in (("parameters", line.step.parameters), ("buffers", line.step.buffers)):
             found = checkpoint.values["fingerprints"].get(what)
             if found != expected:
                 raise checkpoint_files.damaged(
                     path, f"the {what} have the fingerprint {found}, and {expected} in the ledger's line of step {step}"
                 )
+
+    def _check_parameters(self, checkpoint: Checkpoint, expected: str) -> None:
+        """The trained parameters, which `ledger.tensors` names, must have the fingerprint that the ledger has."""
+        names, rows = self.tensors()
+        trained = [name.removeprefix("parameter ") for name in names if name.startswith("parameter ")]
+        prints = checkpoint_files.fingerprints(checkpoint)
+        if words.combine((name, prints.get(name)) for name in trained) == expected:
+            return
+        recorded = dict(zip(trained, rows.get(checkpoint.step, []), strict=False))
+        different = [name for name, value in recorded.items() if prints.get(name) != value]
+        first = f"; the first tensor that differs: {different[0]}" if different else ""
+        raise checkpoint_files.damaged(
+            checkpoint.path,
+            f"its parameters are not those of the ledger's line of step {checkpoint.step}{first}",
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The evaluations, every line checked."""
