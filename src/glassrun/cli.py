@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,12 +174,13 @@ def predict(
 
 
 @app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, data_path: DataOption = None) -> None:
     """Write the run's report.html, one file that opens with no network."""
     from glassrun import run as runs
     from glassrun.look.report import report as write_report
 
-    typer.echo(f"report: {_shown(write_report(runs.load(run)))}")
+    written = write_report(runs.load(run, data_path=data_path), tell=lambda note: typer.echo(f"note: {note}", err=True))
+    typer.echo(f"report: {_shown(written)}")
 
 
 @app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
@@ -219,6 +221,9 @@ def recipes(
 
 def main() -> None:
     """Run a command; bad input is one message and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a path need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except GlassrunError as error:
@@ -260,7 +265,8 @@ def _finish(run: Any) -> None:
 
     typer.echo(as_text(summary(run.path)))
     try:
-        typer.echo(f"report      {_shown(write_report(run))}")
+        written = write_report(run, tell=lambda note: typer.echo(f"note        {note}", err=True))
+        typer.echo(f"report      {_shown(written)}")
     except MissingDependency as error:
         typer.echo(f"report      not written: {error}")
 

@@ -151,7 +151,7 @@ TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "tra
 class ImportedModel(BaseModel):
     """A model of the user's: `import: package.module:factory`, and whatever arguments the factory takes."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     import_: Annotated[str, Field(alias="import", pattern=r"^[\w.]+:[\w.]+$")]
 
@@ -236,7 +236,7 @@ class WarmupCosine(Section):
 
     kind: Literal["warmup-cosine"] = "warmup-cosine"
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    warmup_epochs: NonNegative | None = None
+    warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] | None = None
     initial_lr: NonNegative = 0.0
     final_lr: NonNegative = 0.0
 

@@ -65,6 +65,8 @@ def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) 
     Raises:
         BadInput: the run's model is no language model, or the prompt is empty or has characters it does not know.
     """
+    if not temperature >= 0:
+        raise ConfigError(f"--temperature {temperature}: expected a number that is not negative")
     encoding = _encoding(run, TextEncoding, "--prompt")
     before = encoding.tokenizer.encode(prompt).tolist()
     if not before:

@@ -99,14 +99,18 @@ def resume(
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, *, data_path: str | None = None) -> Run:
     """An existing run, to look into.
+
+    Arguments:
+        path: the run's folder.
+        data_path: where the data lies now, if it was moved.
 
     Raises:
         RunFolderError: there is none, or it was changed.
     """
     RunFolder.open(path)
-    return Run(path)
+    return Run(path, data_path=data_path)
 
 
 def diff(a: str | Path | Run, b: str | Path | Run, *, hear: Hear | None = None) -> Verdict:
@@ -147,8 +151,9 @@ class Replay:
 class Run:
     """A run's folder, read when asked."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, data_path: str | None = None) -> None:
         self.path = Path(path).absolute()
+        self.data_path = data_path
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -184,7 +189,7 @@ class Run:
         from glassrun.train.writer import check_data
 
         folder = self.folder
-        dataset = load_data(folder.recipe)
+        dataset = load_data(with_data_path(folder.recipe, self.data_path))
         check_data(folder, dataset.manifest)
         return dataset
 
@@ -221,7 +226,7 @@ class Run:
 
         folder = self.folder
         folder.check()
-        recipe = with_data_path(folder.recipe, data_path)
+        recipe = with_data_path(folder.recipe, data_path or self.data_path)
         first, last = segment(folder, first, last)
         notes: dict[str, None] = {}  # an attempt whose worker was killed has said some already
 

@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glassrun import config
 from glassrun.train.attributes import Attributes
 from glassrun.train.loop import Trainer
-from glassrun.train.state import State, load_data, prepare
 from glassrun.train.workers import Workers
+from in_process import state_of, step, watched
 from support import Made
 
 CLASSES = 10
@@ -159,30 +158,11 @@ class Alone(Workers):
         pass
 
 
-def state_of(made: Made, model: nn.Module) -> State:
-    recipe = config.load(made.recipe("odd-cnn", **{"batch.evaluation_size": 40}))
-    state = prepare(recipe, load_data(recipe))
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(start)
-    state.model = model.train()
-    from glassrun.train import optimizer as optimizers
-
-    state.optimizer = optimizers.build(recipe, state.named_parameters)
-    return state
-
-
 def slices_of(made: Made, model: nn.Module, workers: Workers) -> list[list[Tensor | None]]:
     """The gradients of this worker's slices, one after another, in the first step."""
-    trainer = Trainer(state_of(made, model), workers)
-    found: list[list[Tensor | None]] = []
-    add = trainer.tree.add
-
-    def adding(tensors: list[Tensor | None]) -> None:
-        found.append([None if tensor is None else tensor.clone() for tensor in tensors])
-        add(tensors)
-
-    trainer.tree.add = adding  # type: ignore[method-assign, assignment]
-    trainer.train_step(1, trainer.batches.slices(trainer.batches.examples(1)))
+    trainer = Trainer(state_of(made, "odd-cnn", model), workers)
+    found = watched(trainer)
+    step(trainer, 1)
     return found
 
 
@@ -210,9 +190,9 @@ def test_owned_generators_draw_other_numbers_in_each_slice_and_step_whatever_the
     model = fresh(DRAWING[name])
     drawn: list[Any] = []
     model.factor = lambda x: drawn.append(type(model).factor(model, x)) or drawn[-1]  # type: ignore
-    trainer = Trainer(state_of(made, model), Workers())
-    for step in (1, 2):
-        trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+    trainer = Trainer(state_of(made, "odd-cnn", model), Workers())
+    for number in (1, 2):
+        step(trainer, number)
     assert len(set(drawn)) == 8
     again = fresh(DRAWING[name])
     attributes = Attributes(again, None)
@@ -223,8 +203,8 @@ def test_owned_generators_draw_other_numbers_in_each_slice_and_step_whatever_the
 def test_everything_is_as_it_was_after_the_step(made: Made) -> None:
     """And so it is in the next process that goes on from here, which makes the model anew."""
     model = fresh(Containers)
-    trainer = Trainer(state_of(made, model), Workers())
-    trainer.train_step(1, trainer.batches.slices(trainer.batches.examples(1)))
+    trainer = Trainer(state_of(made, "odd-cnn", model), Workers())
+    step(trainer, 1)
     assert (model.history, model.counts, model.seen, list(model.last)) == ([], Counter(), set(), [])
     assert model.nested["deep"][0][0].tolist() == [0.0, 0.0]
     assert model.nested["tuple"] == ([0],)
@@ -233,13 +213,13 @@ def test_everything_is_as_it_was_after_the_step(made: Made) -> None:
 def test_a_view_of_a_parameter_is_not_put_back(made: Made) -> None:
     model = fresh(Net)
     model.view = [model.layer.weight.detach()]  # type: ignore[assignment]
-    trainer = Trainer(state_of(made, model), Workers())
-    for step in (1, 2):
-        trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+    trainer = Trainer(state_of(made, "odd-cnn", model), Workers())
+    for number in (1, 2):
+        step(trainer, number)
     other = fresh(Net)
-    trainer = Trainer(state_of(made, other), Workers())
-    for step in (1, 2):
-        trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+    trainer = Trainer(state_of(made, "odd-cnn", other), Workers())
+    for number in (1, 2):
+        step(trainer, number)
     assert torch.equal(model.layer.weight, other.layer.weight)
 
 
@@ -269,13 +249,13 @@ class Keeping:
 
 def test_what_a_task_keeps_reaches_no_other_slice(made: Made) -> None:
     def loss(workers: Workers) -> list[list[Tensor | None]]:
-        state = state_of(made, fresh(Net))
+        state = state_of(made, "odd-cnn", fresh(Net))
         state.task = Keeping(state.task)  # type: ignore[assignment]
         trainer = Trainer(state, workers)
         found: list[list[Tensor | None]] = []
         trainer.tree.add = lambda tensors: found.append([t.clone() for t in tensors])  # type: ignore
         with pytest.raises(ValueError, match="unpack"):  # nothing was added to the tree
-            trainer.train_step(1, trainer.batches.slices(trainer.batches.examples(1)))
+            step(trainer, 1)
         return found
 
     together, second = loss(Workers()), loss(Alone(1, 2))

@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glassrun import config
 from glassrun.errors import ModelError
-from glassrun.train import optimizer as optimizers
 from glassrun.train.evaluate import evaluate
 from glassrun.train.loop import Trainer
-from glassrun.train.state import State, load_data, prepare
+from glassrun.train.state import _check_parameters
 from glassrun.train.workers import Workers
+from in_process import state_of, step
 from support import Made
 
 
@@ -88,21 +87,9 @@ MEDDLING = [
 ]
 
 
-def state_of(made: Made, model: nn.Module) -> State:
-    recipe = config.load(made.recipe("odd-cnn", **{"batch.evaluation_size": 40}))
-    state = prepare(recipe, load_data(recipe))
-    state.model = model.train()
-    state.optimizer = optimizers.build(recipe, state.named_parameters)
-    return state
-
-
-def step(trainer: Trainer, number: int) -> Any:
-    return trainer.train_step(number, trainer.batches.slices(trainer.batches.examples(number)))
-
-
 @pytest.mark.parametrize(("kind", "message"), MEDDLING)
 def test_training_refuses_it(kind: type[Net], message: str, made: Made) -> None:
-    trainer = Trainer(state_of(made, kind()), Workers())
+    trainer = Trainer(state_of(made, "odd-cnn", kind()), Workers())
     with pytest.raises(ModelError, match=f"step 1: the forward pass {message}"):
         step(trainer, 1)
 
@@ -110,7 +97,7 @@ def test_training_refuses_it(kind: type[Net], message: str, made: Made) -> None:
 @pytest.mark.parametrize(("kind", "message"), MEDDLING)
 def test_evaluation_refuses_it(kind: type[Net], message: str, made: Made) -> None:
     with pytest.raises(ModelError, match=message):
-        evaluate(state_of(made, kind()), "validation", Workers())
+        evaluate(state_of(made, "odd-cnn", kind()), "validation", Workers())
 
 
 def test_it_is_found_in_the_first_step_that_does_it(made: Made) -> None:
@@ -121,7 +108,7 @@ def test_it_is_found_in_the_first_step_that_does_it(made: Made) -> None:
             if Later.at:
                 self.frozen.data.add_(1e-7)
 
-    trainer = Trainer(state_of(made, Later()), Workers())
+    trainer = Trainer(state_of(made, "odd-cnn", Later()), Workers())
     step(trainer, 1)
     Later.at = 1
     with pytest.raises(ModelError, match="step 2: the forward pass changed the parameter frozen"):
@@ -129,7 +116,7 @@ def test_it_is_found_in_the_first_step_that_does_it(made: Made) -> None:
 
 
 def test_a_model_that_leaves_them_alone_trains(made: Made) -> None:
-    trainer = Trainer(state_of(made, Net()), Workers())
+    trainer = Trainer(state_of(made, "odd-cnn", Net()), Workers())
     assert step(trainer, 1).problem is None
     assert evaluate(trainer.state, "validation", Workers()) is not None
 
@@ -144,8 +131,6 @@ def test_a_model_that_leaves_them_alone_trains(made: Made) -> None:
     ],
 )
 def test_a_model_that_cannot_be_trained_is_refused_at_the_start(spoil: Any, message: str) -> None:
-    from glassrun.train.state import _check_parameters
-
     net = Net()
     spoil(net)
     with pytest.raises(ModelError, match=message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from math import isfinite
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glassrun.errors import BadInput, MissingDependency, RunFolderError
+from glassrun.errors import BadInput, MissingDependency, ModelError, RunFolderError
 from glassrun.look import figures
 from glassrun.look.parts import Figure, Part, Table, model_parts
 from glassrun.record.files import write_atomic
-from glassrun.record.run_folder import RECORDED
+from glassrun.record.run_folder import RECORDED, checkpoint_paths
 from glassrun.show import metric_text, summary
 from glassrun.train.schedule import warmup_steps
 
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 _MOST_POINTS = 4000  # of a curve
 
 
-def report(run: Run) -> Path:
+def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
     """Write `report.html` into the run's folder; returns its path.
+
+    Arguments:
+        run: what to report on.
+        tell: called with each note that stands in the report: what could not be shown, and why.
 
     Raises:
         RunFolderError: the run is damaged, or has no step yet.
@@ -52,6 +56,9 @@ def report(run: Run) -> Path:
         notes=notes,
         parts=parts,
     )
+    if tell:
+        for note in notes:
+            tell(note)
     path = run.path / "report.html"
     write_atomic(path, page.encode())
     return path
@@ -138,11 +145,20 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
     if not isinstance(run.recipe.task, str):
         notes.append("The model is not looked into here: the task is not one of glassrun's own.")
         return
+    if not checkpoint_paths(run.path):
+        notes.append("The model is not looked into here: the run has no checkpoint yet.")
+        return
     try:
-        dataset, model = run.dataset, run.model
-        yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+        dataset = run.dataset
     except BadInput as error:
         notes.append(f"The model is not looked into here: {error}")
+        return
+    try:
+        model = run.model
+    except ModelError as error:
+        notes.append(f"The model is not looked into here: {error}")
+        return
+    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
 
 
 def _about(run: Run) -> Iterator[Part]:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import RunFolderError
+from glassrun.record import words
 
 FORMAT = 1
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+# What safetensors calls them, and what torch does.
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,29 @@ def read(path: Path) -> Checkpoint:
     found = Checkpoint(path, step, values)
     for name in (MODEL, OPTIMIZER):
         found.file(name)
+    return found
+
+
+def fingerprints(checkpoint: Checkpoint) -> dict[str, int]:
+    """The fingerprint of every tensor of the model, under its stored name (`head.weight float32 2x3`).
+
+    Raises:
+        RunFolderError: its file is not of the safetensors format.
+    """
+    data = checkpoint.file(MODEL)
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        listing = json.loads(data[8 : 8 + length])
+        listing.pop("__metadata__", None)
+        found: dict[str, int] = {}
+        for name, entry in listing.items():
+            start, stop = (8 + length + int(place) for place in entry["data_offsets"])
+            if not 8 + length <= start <= stop <= len(data):
+                raise ValueError(f"the tensor {name} lies outside the file")
+            shape = "x".join(str(int(size)) for size in entry["shape"]) or "scalar"
+            found[f"{name} {_DTYPES[entry['dtype']]} {shape}"] = words.of_bytes(data[start:stop])
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise damaged(checkpoint.path / MODEL, f"not of the safetensors format: {error}") from None
     return found
 
 

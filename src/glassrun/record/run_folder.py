@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
-from glassrun.record import checkpoint_files, ledger
+from glassrun.record import checkpoint_files, ledger, words
 from glassrun.record.checkpoint_files import Checkpoint
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TRAINED, RECORDED = "trained", "recorded"
+Tensors = tuple[list[str], dict[int, list[int | None]]]  # the names, and by step the fingerprint of each
 PREPARING, RUNNING, COMPLETE, STOPPED = "preparing", "running", "complete", "stopped"
 
 
@@ -228,7 +229,7 @@ class RunFolder:
             )
         return lines
 
-    def tensors(self) -> tuple[list[str], dict[int, list[int | None]]]:
+    def tensors(self) -> Tensors:
         """What `ledger.tensors` names, and by step the fingerprint of each; every row is checked.
 
         Rows of steps that have no ledger line yet, after a kill, are left out.
@@ -266,9 +267,9 @@ class RunFolder:
                 f"{self.ledger_path}: it ends after step {len(lines)}, but {self.metrics_path.name} has an evaluation "
                 f"after step {metrics[-1][1]['step']}: lines are missing at the end. Restore the file from a copy"
             )
+        tensors = self.tensors()
         for checkpoint in saved:
-            self._check_saved(checkpoint, lines, metrics)
-        self.tensors()
+            self._check_saved(checkpoint, lines, metrics, tensors)
 
     def checkpoint(self, *, at_most: int | None = None) -> Checkpoint | None:
         """The newest checkpoint (not after step `at_most`), which must fit ledger and metrics; or None.
@@ -280,11 +281,15 @@ class RunFolder:
         if not candidates:
             return None
         found = checkpoint_files.read(candidates[-1])
-        self._check_saved(found, self.lines(), self.metrics_lines())
+        self._check_saved(found, self.lines(), self.metrics_lines(), self.tensors())
         return found
 
     def _check_saved(
-        self, checkpoint: Checkpoint, lines: list[ledger.Line], metrics: list[tuple[bytes, dict[str, Any]]]
+        self,
+        checkpoint: Checkpoint,
+        lines: list[ledger.Line],
+        metrics: list[tuple[bytes, dict[str, Any]]],
+        tensors: Tensors,
     ) -> None:
         step, path = checkpoint.step, checkpoint.path
         if step > len(lines):
@@ -301,6 +306,7 @@ class RunFolder:
                 f"{self.metrics_path}: the evaluations up to step {step} are not those that {path.name} was written "
                 "with: lines are missing, repeated or changed. Restore the file from a copy"
             )
+        _check_parameters(checkpoint, line.step.parameters, tensors)
         for what, expected in (("parameters", line.step.parameters), ("buffers", line.step.buffers)):
             found = checkpoint.values["fingerprints"].get(what)
             if found != expected:
@@ -363,6 +369,22 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
 
 
+def _check_parameters(checkpoint: Checkpoint, expected: str, tensors: Tensors) -> None:
+    """The trained parameters, which `ledger.tensors` names, must have the fingerprint that the ledger has."""
+    names, rows = tensors
+    trained = [name.removeprefix("parameter ") for name in names if name.startswith("parameter ")]
+    prints = checkpoint_files.fingerprints(checkpoint)
+    if words.combine((name, prints.get(name)) for name in trained) == expected:
+        return
+    recorded = dict(zip(trained, rows.get(checkpoint.step, []), strict=False))
+    different = [name for name, value in recorded.items() if prints.get(name) != value]
+    first = f"; the first tensor that differs: {different[0]}" if different else ""
+    raise checkpoint_files.damaged(
+        checkpoint.path,
+        f"its parameters are not those of the ledger's line of step {checkpoint.step}{first}",
+    )
+
+
 def _read_unless_removed(path: Path) -> Checkpoint | None:
     """A checkpoint; None if the run that goes on has removed it meanwhile."""
     try:
@@ -407,7 +429,14 @@ def _free_path(name: str) -> Path:
 
 
 def _encode_header(header: Mapping[str, Any]) -> bytes:
-    checksum = digest_bytes(canonical_json(header).encode())
+    try:
+        checksum = digest_bytes(canonical_json(header).encode())
+    except UnicodeEncodeError as error:
+        wrong = error.object[max(error.start - 40, 0) : error.end + 40]
+        raise RunFolderError(
+            f"run.json holds text in UTF-8, and here is something else, as in the name of a folder: {wrong!a}. "
+            "Rename it"
+        ) from None
     return (json.dumps({**header, "checksum": checksum}, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

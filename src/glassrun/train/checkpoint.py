@@ -18,7 +18,6 @@ from glassrun.record.checkpoint_files import FORMAT, MODEL, OPTIMIZER, STATE, Ch
 from glassrun.record.checkpoint_files import read as read
 from glassrun.record.files import remove_folder, write_folder_atomic
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
-from glassrun.record.ledger import TensorTable
 from glassrun.record.run_folder import checkpoint_paths
 from glassrun.train import optimizer as optimizers
 from glassrun.train.loop import initial_fingerprints
@@ -108,7 +107,6 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 def _check_fingerprints(model: nn.Module, checkpoint: Checkpoint) -> None:
     fingerprinter = Fingerprinter()
-    prints = {name: fingerprinter(tensor) for name, tensor in model_tensors(model).items()}
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     frozen = [(name, p) for name, p in model.named_parameters() if not p.requires_grad]
     groups: dict[str, list[tuple[str, Tensor]]] = {
@@ -116,27 +114,11 @@ def _check_fingerprints(model: nn.Module, checkpoint: Checkpoint) -> None:
         "buffers": [*model.named_buffers(), *frozen],
     }
     for what, tensors in groups.items():
-        found = combine((stored_name(name, tensor), prints[name]) for name, tensor in tensors)
+        found = combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors)
         if found != checkpoint.values["fingerprints"].get(what):
-            names = {f"parameter {stored_name(name, p)}": prints[name] for name, p in trained}
-            first = _first_difference(checkpoint, names) if what == "parameters" else ""
             raise damaged(
-                checkpoint.path,
-                f"its {what} do not have the fingerprint that is recorded for step {checkpoint.step}{first}",
+                checkpoint.path, f"its {what} do not have the fingerprint recorded for step {checkpoint.step}"
             )
-
-
-def _first_difference(checkpoint: Checkpoint, prints: dict[str, int]) -> str:
-    """The first parameter that is not as in `ledger.tensors`, as the end of a message; empty where it has no row."""
-    try:
-        table, rows = TensorTable.read(checkpoint.path.parents[1] / "ledger.tensors")
-        recorded = next((values for step, values in rows if step == checkpoint.step), None)
-    except (OSError, RunFolderError):
-        return ""
-    if recorded is None:
-        return ""
-    different = [name for name, value in zip(table.names, recorded, strict=True) if prints.get(name, value) != value]
-    return f"; the first tensor that differs: {different[0].removeprefix('parameter ')}" if different else ""
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

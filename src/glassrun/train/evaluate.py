@@ -8,6 +8,7 @@ import torch
 
 from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.ledger import metrics_line
+from glassrun.tasks.answers import checked_metrics, checked_sums
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
 from glassrun.train.failures import explained
@@ -43,7 +44,7 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     modes = [(module, module.training) for module in state.model.modules()]
     state.model.eval()
     rows: list[list[float]] = []
-    names: list[str] = []
+    names: list[str] | None = None
     key = (state.seed, "evaluation", state.step, split)
     attributes, guard = Attributes(state.model, state.task), ParameterGuard(state.model, state.task)
     guard.begin()
@@ -56,17 +57,17 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
                 explained(state.model, state.step),
                 precision(state.recipe.numerics.precision),
             ):
-                sums = state.task.evaluate(state.model, tensors)
+                sums = checked_sums(state.task.evaluate(state.model, tensors), names)
             attributes.restore()
             names = list(sums)
-            rows.append([float(value) for value in sums.values()])
+            rows.append(list(sums.values()))
     guard.check(state.step)
     for module, training in modes:
         module.training = training
-    totals = _totals(names, rows, workers)
+    totals = _totals(names or [], rows, workers)
     if workers.rank:
         return None
-    return Evaluation(state.step, split, len(examples), state.task.metrics(totals))
+    return Evaluation(state.step, split, len(examples), checked_metrics(state.task.metrics(totals)))
 
 
 def _totals(names: list[str], rows: list[list[float]], workers: Workers) -> dict[str, float]:

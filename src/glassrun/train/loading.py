@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from glassrun.data.order import Order
 from glassrun.data.source import Split
+from glassrun.tasks.answers import checked_batch
 from glassrun.tasks.base import Batch, Task
 from glassrun.train.attributes import Attributes
 from glassrun.train.memory import owned
@@ -102,7 +103,7 @@ def evaluation_slices(
 
 def collate(task: Task, examples: Sequence[Any]) -> Batch:
     """One slice's tensors, each in storage of its own."""
-    return {name: owned(tensor) for name, tensor in task.collate(examples).items()}
+    return {name: owned(tensor) for name, tensor in checked_batch(task.collate(examples)).items()}
 
 
 def ahead(make: Callable[[int], Made], steps: range, threads: int) -> Iterator[Made]:

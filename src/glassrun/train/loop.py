@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from operator import index
 from typing import Protocol
 
 import torch
@@ -16,6 +15,7 @@ from glassrun.errors import ModelError, NotFinite, WorkersDisagree
 from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
+from glassrun.tasks.answers import checked_count, checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
@@ -187,17 +187,14 @@ class Trainer:
     def _counts(self, batch: Batch) -> list[int]:
         """How many losses and tokens a slice has, as whole numbers."""
         task = self.state.task
-        try:
-            return [index(task.count(batch)), index(task.tokens(batch))]
-        except TypeError as error:
-            raise ModelError(f"the task's count and tokens must be whole numbers: {error}") from None
+        return [checked_count(task.count(batch), "count"), checked_count(task.tokens(batch), "tokens")]
 
     def _forward_backward(self, batch: Batch, count: int) -> float:
         """Gradients of this slice's share of the loss into `.grad`; the share itself."""
         for parameter in self.parameters:
             parameter.grad = None
         with precision(self.state.recipe.numerics.precision):
-            share = self.state.task.loss(self.state.model, batch) / count
+            share = checked_loss(self.state.task.loss(self.state.model, batch)) / count
         share.backward()  # type: ignore[no-untyped-call]
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if parameter.grad is not None and parameter.grad.layout != torch.strided:

@@ -47,6 +47,8 @@ def set_numerics(numerics: Numerics) -> None:
     # Filling memory that is about to be written only takes time; the contract never reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(numerics.float32_matmul_precision)
+    for operation in (torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn):  # type: ignore[attr-defined]
+        operation.fp32_precision = "ieee"
     torch.set_flush_denormal(False)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
