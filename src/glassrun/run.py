@@ -13,7 +13,7 @@ from glassrun import config
 from glassrun.config import Recipe
 from glassrun.errors import ConfigError, RunFolderError, RunStopped, WorkerLost
 from glassrun.record.ledger import Line
-from glassrun.record.run_folder import COMPLETE, RunFolder, what_occupies
+from glassrun.record.run_folder import COMPLETE, RunFolder, checkpoint_paths, what_occupies
 from glassrun.train.launch import Event, choose_workers, ignored_variables, launch
 
 if TYPE_CHECKING:
@@ -106,6 +106,21 @@ class Replay:
         return self.difference is None
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a replay takes from another place than this installation: a bundle's own.
+
+    Arguments:
+        code: a folder that modules are imported from before anything that is installed.
+        python: the interpreter of another environment; None for this one.
+        data: fields of the data section to where their data lies.
+    """
+
+    code: Path
+    python: Path | None
+    data: Mapping[str, str]
+
+
 class Run:
     """A run's folder, read when asked."""
 
@@ -157,6 +172,41 @@ class Run:
 
         return model_of(self.folder)
 
+    def pack(self, out: str | Path | None = None, *, with_data: bool = False, with_checkpoints: bool = False) -> Path:
+        """Write the run as one file that anyone can check and replay (see docs/formats.md).
+
+        Arguments:
+            out: the file; by default `NAME.glassrun` beside the run's folder.
+            with_data: also the files that the recipe's data section names.
+            with_checkpoints: also the checkpoints, from which a part can be replayed.
+
+        Returns:
+            The file.
+
+        Raises:
+            BadInput: the run has no step yet, is damaged or being written, or something stands at `out`.
+        """
+        from glassrun.record import bundle
+        from glassrun.record.code import read_archive
+
+        folder = self.folder
+        if folder.locked_by_another():
+            raise RunFolderError(f"{folder.path}: another process is writing this run. Wait until it ends, or stop it")
+        if not folder.lines():
+            raise RunFolderError(
+                f"{folder.path}: nothing to pack: the run has no step yet. glassrun resume {self.path}"
+            )
+        folder.check()
+        read_archive(folder.path / "code.zip", folder.header["code"])
+        if with_checkpoints:
+            from glassrun.train.checkpoint import read
+
+            for path in checkpoint_paths(folder.path):
+                read(path)
+        chosen = self.path.with_name(f"{self.path.name}{bundle.ENDING}") if out is None else Path(out).absolute()
+        bundle.pack(folder, chosen, with_data=with_data, with_checkpoints=with_checkpoints)
+        return chosen
+
     def replay(
         self,
         *,
@@ -165,6 +215,7 @@ class Run:
         last: int | None = None,
         data_path: str | None = None,
         hear: Hear | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Replay:
         """Run it again in fresh processes and compare every step with the ledger as it comes.
 
@@ -174,6 +225,7 @@ class Run:
             last: the last step to compare.
             data_path: where the data lies now, if it was moved.
             hear: as for `train`.
+            elsewhere: for a bundle, its own code, environment and data.
 
         Raises:
             BadInput: the folder is damaged, the data are others, or the segment is not inside the run.
@@ -183,7 +235,8 @@ class Run:
 
         folder = self.folder
         first, last = segment(folder, first, last)
-        recipe = with_data_path(folder.recipe, data_path)
+        recipe = with_data(folder.recipe, elsewhere.data if elsewhere else {})
+        recipe = with_data_path(recipe, data_path)
         notes = []
 
         def listen(event: Event) -> None:
@@ -198,10 +251,13 @@ class Run:
             "config": recipe.plain(),
             "first": first,
             "last": last,
-            "import_path": [*folder.header["import_path"], *import_path()],
+            # A bundle's code is whole: of the folders that another machine had, or that are here, none is meant.
+            "import_path": [] if elsewhere else [*folder.header["import_path"], *import_path()],
         }
+        count = choose_workers(workers, recipe.batch.shards)
+        code, python = (elsewhere.code, elsewhere.python) if elsewhere else (None, None)
         try:
-            found = launch(job, recipe.numerics, choose_workers(workers, recipe.batch.shards), listen)
+            found = launch(job, recipe.numerics, count, listen, code=code, python=python)
         except Diverged as error:
             return Replay(first, last, 0, 0, str(error), tuple(notes))
         return Replay(first, last, found["identical"], found["evaluations"], None, tuple(notes), found["chain"])
@@ -230,9 +286,12 @@ def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -
 
 def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:
     """The same recipe with its data elsewhere."""
-    if data_path is None:
-        return recipe
-    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | {"path": data_path}}, "--data-path")
+    return with_data(recipe, {"path": data_path}) if data_path is not None else recipe
+
+
+def with_data(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+    """The same recipe with some fields of its data section naming other places."""
+    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | dict(places)}, "--data-path")
 
 
 def import_path() -> list[str]:

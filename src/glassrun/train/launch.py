@@ -118,6 +118,7 @@ def launch(
     hear: Hear,
     *,
     code: Path | None = None,
+    python: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Event:
     """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
@@ -128,6 +129,7 @@ def launch(
         workers: how many processes.
         hear: called with each event.
         code: a folder that modules are imported from before anything that is installed (see `record.code.lay_out`).
+        python: the interpreter of another environment; by default this one's.
         variables: environment variables beside those that `numerics` sets, or instead of them.
 
     Raises:
@@ -142,7 +144,7 @@ def launch(
         try:
             for rank in range(workers):
                 place = {"rank": rank, "world_size": workers, "store": str(Path(meeting) / "store")}
-                crew.workers.append(_start(job | place, told, rank))
+                crew.workers.append(_start(job | place, told, rank, python))
             _listen(crew, hear)
         finally:
             crew.stop()
@@ -154,12 +156,12 @@ def launch(
     return result
 
 
-def _start(job: dict[str, Any], variables: dict[str, str], rank: int) -> _Worker:
+def _start(job: dict[str, Any], variables: dict[str, str], rank: int, python: Path | None) -> _Worker:
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             # -P: the working folder is no place to import from, except for the user's own model, at the end of the path
-            [sys.executable, "-P", "-m", "glassrun.train.worker", str(writing)],
+            [str(python or sys.executable), "-P", "-m", "glassrun.train.worker", str(writing)],
             stdin=subprocess.PIPE,
             stdout=2 if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else subprocess.DEVNULL,
