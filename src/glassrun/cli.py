@@ -232,6 +232,20 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         typer.echo(as_text(values))
 
 
+@app.command(epilog="Example: glassrun doctor --json")
+def doctor(as_json: JsonOption = False) -> None:
+    """What here threatens that runs repeat, and whether each block does: exit code 0 if all do, 1 if not."""
+    from glassrun.doctor import as_text, examine
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(as_text(found))
+    if not found["repeats"]:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe's YAML.")] = None,
