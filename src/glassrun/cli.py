@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -76,20 +76,56 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
 
 @app.command(epilog="Example: glassrun replay runs/digits-cnn-20261123-101500 --from 100 --to 200")
 def replay(
-    run: RunArgument,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|BUNDLE", help="The run's folder, or its bundle.", show_default=False)
+    ],
     workers: WorkersOption = None,
     first: Annotated[int | None, typer.Option("--from", metavar="A", help="First step to compare.")] = None,
     last: Annotated[int | None, typer.Option("--to", metavar="B", help="Last step to compare.")] = None,
     data_path: DataOption = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Of a bundle: run the code that is in it.")] = False,
+    unpack: Annotated[
+        Path | None, typer.Option("--unpack", metavar="DIR", help="Of a bundle: keep what is unpacked here.")
+    ] = None,
+    make_env: Annotated[
+        bool, typer.Option("--make-env", help="Of a bundle: build its recorded versions first, and run in them.")
+    ] = False,
+    index: Annotated[
+        str | None, typer.Option("--index", metavar="ADDRESS", help="With --make-env: pip searches here too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run it again in fresh processes and compare every step: exit code 0 if identical, 1 if not."""
-    from glassrun import run as runs
     from glassrun.display import Display
 
-    loaded = runs.load(run)
-    with Display(quiet=as_json) as display:
-        found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
+    if run.is_file():
+        from glassrun import bundle
+
+        if index is not None and not make_env:
+            raise ConfigError("--index goes with --make-env")
+        if not trust:
+            _show_bundle(run, as_json)
+        with Display(quiet=as_json) as display:
+            found = bundle.replay(
+                run,
+                unpack=unpack,
+                make_env=make_env,
+                index=index,
+                workers=workers,
+                first=first,
+                last=last,
+                data_path=data_path,
+                hear=display,
+            )
+    else:
+        from glassrun import run as runs
+
+        given = {"--trust": trust, "--unpack": unpack, "--make-env": make_env, "--index": index}
+        if ignored := [name for name, value in given.items() if value]:
+            raise ConfigError(f"{run}: {' and '.join(ignored)}: only for a bundle, which `glassrun pack` writes")
+        loaded = runs.load(run)
+        with Display(quiet=as_json) as display:
+            found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
     if as_json:
         _print_json(
             {
@@ -133,6 +169,29 @@ def diff(
         typer.echo(str(verdict))
     if not verdict:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun pack runs/digits-cnn-20261123-101500 --out digits.glassrun --with-data")
+def pack(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The bundle.", show_default="RUN.glassrun beside the run"),
+    ] = None,
+    with_data: Annotated[bool, typer.Option("--with-data", help="Also the files that the recipe trains on.")] = False,
+    with_checkpoints: Annotated[
+        bool, typer.Option("--with-checkpoints", help="Also the checkpoints, for replays that start in the middle.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as one file that anyone can check: glassrun replay FILE --trust."""
+    from glassrun import run as runs
+
+    packed = runs.load(run).pack(out, with_data=with_data, with_checkpoints=with_checkpoints)
+    if as_json:
+        _print_json({"bundle": str(packed), "bytes": packed.stat().st_size})
+    else:
+        typer.echo(f"bundle: {_shown(packed)} ({packed.stat().st_size:,} bytes)")
 
 
 @app.command(
@@ -193,6 +252,20 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         _print_json(values)
     else:
         typer.echo(as_text(values))
+
+
+@app.command(epilog="Example: glassrun doctor --json")
+def doctor(as_json: JsonOption = False) -> None:
+    """What here threatens that runs repeat, and whether each block does: exit code 0 if all do, 1 if not."""
+    from glassrun.doctor import as_text, examine
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(as_text(found))
+    if not found["repeats"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
@@ -269,6 +342,18 @@ def _finish(run: Any) -> None:
         typer.echo(f"report      {_shown(written)}")
     except MissingDependency as error:
         typer.echo(f"report      not written: {error}")
+
+
+def _show_bundle(path: Path, as_json: bool) -> NoReturn:
+    """What a bundle would run, and that it takes the user's word to do it."""
+    from glassrun import bundle
+
+    values = bundle.preview(path)
+    if as_json:
+        _print_json(values)
+    else:
+        typer.echo(bundle.as_text(values))
+    raise ConfigError(f"{path}: replaying it runs the code that is in it. If you trust where it came from: --trust")
 
 
 def _shown(path: Path) -> str:

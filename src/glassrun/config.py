@@ -467,16 +467,24 @@ def _override(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
+def data_paths(data: Data) -> dict[str, list[str]]:
+    """The files and folders that a data section names, by field; `a,b` names two, unless something is called so."""
+    given = {name: getattr(data, name, None) for name in ("path", "validation", "test")}
+    pairs = isinstance(data, PairsData | ImagesData)
+    return {
+        name: [part.strip() for part in paths.split(",")] if pairs and "," in paths and not _exists(paths) else [paths]
+        for name, paths in given.items()
+        if paths
+    }
+
+
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two files."""
 
-    def absolute(paths: str) -> str:
-        two = "," in paths and isinstance(recipe.data, PairsData | ImagesData) and not _exists(paths)
-        parts = [part.strip() for part in paths.split(",")] if two else [paths]
-        return ",".join(str(Path(part).expanduser().absolute()) for part in parts)
-
-    given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test")}
-    paths = {name: absolute(value) for name, value in given.items() if value}
+    paths = {
+        name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
+        for name, parts in data_paths(recipe.data).items()
+    }
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
 
 

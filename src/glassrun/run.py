@@ -148,6 +148,21 @@ class Replay:
         return self.difference is None
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a replay takes from another place than this installation: a bundle's own.
+
+    Arguments:
+        code: a folder that modules are imported from before anything that is installed.
+        python: the interpreter of another environment; None for this one.
+        data: fields of the data section to where their data lies.
+    """
+
+    code: Path
+    python: Path | None
+    data: Mapping[str, str]
+
+
 class Run:
     """A run's folder, read when asked."""
 
@@ -200,6 +215,36 @@ class Run:
 
         return model_of(self.folder)
 
+    def pack(self, out: str | Path | None = None, *, with_data: bool = False, with_checkpoints: bool = False) -> Path:
+        """Write the run as one file that anyone can check and replay (see docs/formats.md).
+
+        Arguments:
+            out: the file; by default `NAME.glassrun` beside the run's folder.
+            with_data: also the files that the recipe's data section names.
+            with_checkpoints: also the checkpoints, from which a part can be replayed.
+
+        Returns:
+            The file.
+
+        Raises:
+            BadInput: the run has no step yet, is damaged or being written, or something stands at `out`.
+        """
+        from glassrun.record import bundle
+        from glassrun.record.code import read_archive
+
+        folder = self.folder
+        if folder.locked_by_another():
+            raise RunFolderError(f"{folder.path}: another process is writing this run. Wait until it ends, or stop it")
+        if not folder.lines():
+            raise RunFolderError(
+                f"{folder.path}: nothing to pack: the run has no step yet. glassrun resume {self.path}"
+            )
+        folder.check()
+        read_archive(folder.path / "code.zip", folder.header["code"])
+        chosen = self.path.with_name(f"{self.path.name}{bundle.ENDING}") if out is None else Path(out).absolute()
+        bundle.pack(folder, chosen, with_data=with_data, with_checkpoints=with_checkpoints)
+        return chosen
+
     def replay(
         self,
         *,
@@ -208,6 +253,7 @@ class Run:
         last: int | None = None,
         data_path: str | None = None,
         hear: Hear | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Replay:
         """Run it again in fresh processes and compare every step with the ledger as it comes.
 
@@ -217,6 +263,7 @@ class Run:
             last: the last step to compare.
             data_path: where the data lies now, if it was moved.
             hear: as for `train`.
+            elsewhere: for a bundle, its own code, environment and data.
 
         Raises:
             BadInput: the folder is damaged, the data are others, or the segment is not inside the run.
@@ -228,6 +275,8 @@ class Run:
         folder.check()
         recipe = with_data_path(folder.recipe, data_path or self.data_path)
         first, last = segment(folder, first, last)
+        if elsewhere and data_path is None:
+            recipe = with_data(recipe, elsewhere.data)
         notes: dict[str, None] = {}  # an attempt whose worker was killed has said some already
 
         def listen(event: Event) -> None:
@@ -242,11 +291,13 @@ class Run:
             "config": recipe.plain(),
             "first": first,
             "last": last,
-            "import_path": [*folder.header["import_path"], *import_path()],
+            # A bundle's code is whole: of the folders that another machine had, or that are here, none is meant.
+            "import_path": [] if elsewhere else [*folder.header["import_path"], *import_path()],
         }
+        code, python = (elsewhere.code, elsewhere.python) if elsewhere else (None, None)
 
         def attempt(count: int, _why: str | None) -> Event:
-            return launch(job, recipe.numerics, count, listen)
+            return launch(job, recipe.numerics, count, listen, code=code, python=python)
 
         try:
             found = endure(attempt, choose_workers(workers, recipe.batch.shards), lambda: 0, listen)
@@ -298,9 +349,12 @@ def _run_ranked(
 
 def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:
     """The same recipe with its data elsewhere."""
-    if data_path is None:
-        return recipe
-    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | {"path": data_path}}, "--data-path")
+    return with_data(recipe, {"path": data_path}) if data_path is not None else recipe
+
+
+def with_data(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+    """The same recipe with some fields of its data section naming other places."""
+    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | dict(places)}, "--data-path")
 
 
 def import_path() -> list[str]:

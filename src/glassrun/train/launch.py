@@ -117,6 +117,7 @@ def launch(
     hear: Hear,
     *,
     code: Path | None = None,
+    python: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Event:
     """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
@@ -127,6 +128,7 @@ def launch(
         workers: how many processes.
         hear: called with each event.
         code: a folder that modules are imported from before anything that is installed (see `record.code.lay_out`).
+        python: the interpreter of another environment; by default this one's.
         variables: environment variables beside those that `numerics` sets, or instead of them.
 
     Raises:
@@ -140,16 +142,19 @@ def launch(
         told["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [told.get("PYTHONPATH")])])
     with tempfile.TemporaryDirectory(prefix="glassrun-") as meeting:
         place = {"world_size": workers, "store": str(Path(meeting) / "store")}
-        return start_and_listen([job | place | {"rank": rank} for rank in range(workers)], told, hear)
+        return start_and_listen([job | place | {"rank": rank} for rank in range(workers)], told, hear, python)
 
 
-def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], hear: Hear) -> Event:
+def start_and_listen(
+    jobs: list[dict[str, Any]], variables: Mapping[str, str], hear: Hear, python: Path | None = None
+) -> Event:
     """Start a worker for each job and hear them until all are done; events of rank 0 go to `hear`.
 
     Arguments:
         jobs: each with the `rank` of its worker; under torchrun one, of any rank.
         variables: the workers' whole environment.
         hear: called with each event.
+        python: the interpreter that runs them; None for this one.
 
     Returns:
         The last event of the first worker.
@@ -160,7 +165,7 @@ def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], h
     crew = _Crew()
     try:
         for job in jobs:
-            crew.workers.append(_start(job, variables))
+            crew.workers.append(_start(job, variables, python))
         _listen(crew, hear)
     finally:
         crew.stop()
@@ -172,13 +177,13 @@ def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], h
     return result
 
 
-def _start(job: dict[str, Any], variables: Mapping[str, str]) -> _Worker:
+def _start(job: dict[str, Any], variables: Mapping[str, str], python: Path | None) -> _Worker:
     rank = job["rank"]
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             # -P: the working folder is no place to import from, except for the user's own model, at the end of the path
-            [sys.executable, "-P", "-m", "glassrun.train.worker", str(writing)],
+            [str(python or sys.executable), "-P", "-m", "glassrun.train.worker", str(writing)],
             stdin=subprocess.PIPE,
             stdout=2 if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else subprocess.DEVNULL,

@@ -129,14 +129,29 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
     if folder.began:
         check_data(folder, state.dataset.manifest)
         start = folder.checkpoint()
-        sessions = [*folder.header["sessions"], session | {"after_step": start.step if start else 0}]
-        folder.update(status=RUNNING, sessions=sessions)
+        session |= {"after_step": start.step if start else 0} | _environment_now(folder)
+        folder.update(status=RUNNING, sessions=[*folder.header["sessions"], session])
         return start
-    _describe(folder, state, identity(folder.recipe, found), found, [session | {"after_step": 0}])
+    _describe(folder, state, identity(folder.recipe, found), found, session | {"after_step": 0})
     return None
 
 
-def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sessions: list[dict[str, Any]]) -> None:
+def _environment_now(folder: RunFolder) -> dict[str, Any]:
+    """Digests of this session's numerics and code; where they are not those of the run's start, also what they are."""
+    from glassrun.digest import digest_value
+    from glassrun.record import code, environment
+
+    numerics, sources = environment.numerics(), code.now(folder.header["code"], code.collect())
+    found: dict[str, Any] = {"numerics": digest_value(numerics), "code": sources["digest"]}
+    if numerics != folder.header["environment"]["numerics"]:
+        found["environment"] = numerics
+    if sources["changed"]:
+        found["changed_code"] = sources["changed"]
+    return found
+
+
+def _describe(folder: RunFolder, state: State, name: str, data_digest: str, session: dict[str, Any]) -> None:
+    from glassrun.digest import digest_value
     from glassrun.record import code, environment
     from glassrun.record.files import write_atomic
     from glassrun.record.fingerprint import Fingerprinter
@@ -144,6 +159,8 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
 
     for path in (folder.ledger_path, folder.metrics_path):
         write_atomic(path, b"")
+    sources, surroundings = code.store(folder.path), environment.collect()
+    digests = {"numerics": digest_value(surroundings["numerics"]), "code": sources["digest"]}
     folder.update(
         status=RUNNING,
         identity=name,
@@ -152,9 +169,9 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         data_digest=data_digest,
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
-        code=code.store(folder.path),
-        environment=environment.collect(),
-        sessions=sessions,
+        code=sources,
+        environment=surroundings,
+        sessions=[session | digests],
     )
 
 
