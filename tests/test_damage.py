@@ -72,6 +72,7 @@ FILES = (
     "checkpoints/step-000006/model.safetensors",
     "checkpoints/step-000006/optimizer.safetensors",
     "checkpoints/step-000006/state.json",
+    "data.keys",
 )
 
 
@@ -102,7 +103,9 @@ def test_every_command_refuses_it_in_one_message(name: str, finished: Path, tmp_
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["ledger.jsonl", "checkpoints/step-000006/state.json", "run.json", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["ledger.jsonl", "checkpoints/step-000006/state.json", "run.json", "config.yaml", "data.keys"]
+)
 def test_a_file_that_is_gone_is_named(name: str, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,6 +25,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(help="Lock a recipe's data, and check them against a lock.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
+]
+LockOption = Annotated[
+    Path | None,
+    typer.Option("--lock", metavar="FILE", help="The lock.", show_default="data.lock, else NAME.data.json"),
+]
+LockOutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="The file to write.", show_default="data.lock, else NAME.data.json"),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
 WorkersOption = Annotated[
     int | None,
@@ -38,15 +56,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 @app.command(epilog="Example: glassrun train digits-cnn --set train.steps=200 --workers 2")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.", show_default="runs/NAME-DATE-TIME")
     ] = None,
     workers: WorkersOption = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
-    ] = None,
+    overrides: SetOption = None,
 ) -> None:
     """Train a recipe; leaves a run folder."""
     from glassrun import config, run
@@ -54,7 +69,7 @@ def train(
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = run.train(checked, out=out, workers=workers, hear=display)
+        finished = run.train(checked, out=out, workers=workers, hear=_with_report(display))
     _finish(finished)
 
 
@@ -70,7 +85,7 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
+        finished = runs.resume(run, workers=workers, data_path=data_path, hear=_with_report(display))
     _finish(finished)
 
 
@@ -268,6 +283,29 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: glassrun track runs/digits-cnn-20261123-101500 --mlflow http://127.0.0.1:5000")
+def track(
+    run: RunArgument,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="An MLflow server's address.", show_default="as in the recipe")
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="A Weights & Biases project.", show_default="as in the recipe"),
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest it may take.")] = 300,
+) -> None:
+    """Send a run to MLflow or Weights & Biases: what is not there yet, or all of it."""
+    from glassrun import run as runs
+
+    problems = runs.track(run, mlflow=mlflow, wandb=wandb, wait=wait)
+    for text in problems:
+        typer.echo(text, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"sent        {run}")
+
+
 @app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe's YAML.")] = None,
@@ -290,6 +328,40 @@ def recipes(
         width = max(map(len, shipped))
         for key, text in shipped.items():
             typer.echo(f"{key:<{width}}  {text.splitlines()[0].removeprefix('# ')}")
+
+
+@data_app.command("lock", epilog="Example: glassrun data lock digits-cnn --out digits.data.json")
+def lock_data(recipe: RecipeArgument, overrides: SetOption = None, out: LockOutOption = None) -> None:
+    """Write down which data a recipe is for, example by example."""
+    from glassrun import config
+    from glassrun.data import lock
+    from glassrun.record.files import write_atomic
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    locked, path = lock.lock(checked), out or lock.default_path(checked)
+    write_atomic(path, locked.encode())
+    sizes = ", ".join(f"{name} {split['examples']}" for name, split in locked.manifest["splits"].items())
+    typer.echo(f"locked      {_shown(path.absolute())}: {sizes} examples")
+
+
+@data_app.command("check", epilog="Example: glassrun data check digits-cnn --lock digits.data.json")
+def check_data(
+    recipe: RecipeArgument, overrides: SetOption = None, lock_file: LockOption = None, as_json: JsonOption = False
+) -> None:
+    """Compare the data that are there now with a lock: exit code 0 if they are the same, 1 if not."""
+    from glassrun import config
+    from glassrun.data import lock
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    path = lock_file or lock.default_path(checked)
+    found = lock.check(checked, lock.read(path))
+    if as_json:
+        findings = [finding.to_plain() for finding in found.findings]
+        _print_json({"identical": bool(found), "lock": str(path), "findings": findings, "others": list(found.others)})
+    else:
+        typer.echo("\n  ".join([f"{'identical to' if found else 'different from'} {path}", *found.lines]))
+    if not found:
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -328,20 +400,33 @@ def _leading() -> bool:
     return rank is None or rank.rank == 0
 
 
-def _finish(run: Any) -> None:
-    """After training: the report, and what came out."""
-    if not _leading():
-        return
+def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
+    """Show each event; once the run is done write its report, which trackers take with the folder's other files."""
+    from glassrun import run as runs
     from glassrun.errors import MissingDependency
     from glassrun.look.report import report as write_report
+
+    def hear(event: dict[str, Any]) -> None:
+        display(event)
+        if event["event"] == "done":
+            try:
+                write_report(runs.load(event["path"]), tell=lambda text: display({"event": "note", "text": text}))
+            except MissingDependency as error:
+                display({"event": "note", "text": f"no report was written: {error}"})
+
+    return hear
+
+
+def _finish(run: Any) -> None:
+    """After training: what came out, and where the report is."""
+    if not _leading():
+        return
     from glassrun.show import as_text, summary
 
     typer.echo(as_text(summary(run.path)))
-    try:
-        written = write_report(run, tell=lambda note: typer.echo(f"note        {note}", err=True))
-        typer.echo(f"report      {_shown(written)}")
-    except MissingDependency as error:
-        typer.echo(f"report      not written: {error}")
+    report = run.path / "report.html"
+    if report.exists():
+        typer.echo(f"report      {_shown(report)}")
 
 
 def _show_bundle(path: Path, as_json: bool) -> NoReturn:

@@ -37,14 +37,27 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def contract(self) -> dict[str, Any]:
+        """All fields that are part of a run's identity, as plain values."""
+        return _plain(self, free=False)
+
+    def plain(self) -> dict[str, Any]:
+        """All fields as plain values, as a recipe file holds them."""
+        return _plain(self, free=True)
+
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
 class Data(Section):
-    """Where the examples come from. `workers` threads prepare batches ahead; 0 prepares each when it is needed."""
+    """Where the examples come from.
+
+    `workers` threads prepare batches ahead; 0 prepares each when it is needed. `lock` names a file that says which
+    examples they must be (see `data.lock`).
+    """
 
     workers: Annotated[int, Field(ge=0, le=64), Free] = 0
+    lock: Annotated[str | None, Free] = None
 
 
 class BuiltInData(Data):
@@ -283,6 +296,40 @@ class Record(Section):
     every: Annotated[Count, Free] = 1
 
 
+class Mlflow(Section):
+    """A run of an MLflow experiment, on the server at `uri` or where MLflow's own settings say."""
+
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI
+    experiment: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    checkpoint: bool = False  # whether the newest is sent, too
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a user or password in the address would be recorded with the run; put them in the environment: "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+class Wandb(Section):
+    """A run of a Weights & Biases project; offline it becomes files that `wandb sync` sends."""
+
+    project: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    mode: Literal["offline", "online"] = "offline"
+    checkpoint: bool = False  # whether the newest is sent, too
+
+
+class Track(Section):
+    """Who else is told of the run; after its end, trackers have `wait` seconds for what they have not sent yet."""
+
+    mlflow: Mlflow | None = None
+    wandb: Wandb | None = None
+    wait: Annotated[float, Field(ge=0, le=3600)] = 10.0
+
+
 KINDS: dict[str, tuple[str, Mapping[str, type[BaseModel]]]] = {
     "data": ("source", DATA),
     "model": ("kind", ARGUMENTS),
@@ -307,6 +354,7 @@ class Recipe(Section):
     train: Train = Train()
     numerics: Numerics = Numerics()
     record: Record = Record()
+    track: Annotated[Track, Free] = Track()
 
     @field_validator("data", "model", "optimizer", "schedule", mode="plain")
     @classmethod
@@ -345,17 +393,9 @@ class Recipe(Section):
                 )
         return self
 
-    def contract(self) -> dict[str, Any]:
-        """All fields that are part of a run's identity, as plain values."""
-        return _plain(self, free=False)
-
     def digest(self) -> str:
         """A digest over the contract fields: equal for recipes that must give the same bits on the same data."""
         return digest_value(self.contract())
-
-    def plain(self) -> dict[str, Any]:
-        """All fields as plain values, as a recipe file holds them."""
-        return _plain(self, free=True)
 
     def to_yaml(self) -> str:
         stream = io.StringIO()
@@ -461,7 +501,9 @@ def _exists(path: str | Path) -> bool:
 def _override(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {section} is not a section")
     values[last] = value
@@ -479,12 +521,15 @@ def data_paths(data: Data) -> dict[str, list[str]]:
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two files."""
+    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
     paths = {
         name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
         for name, parts in data_paths(recipe.data).items()
     }
+    lock = getattr(recipe.data, "lock", None)
+    if lock:
+        paths["lock"] = str(Path(lock).expanduser().absolute())
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
 
 
@@ -519,6 +564,9 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "train": Train,
                 "numerics": Numerics,
                 "record": Record,
+                "track": Track,
+                "mlflow": Mlflow,
+                "wandb": Wandb,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -86,6 +86,9 @@ class Display:
         numbers = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float))
         self._say(f"step {event['step']}  {event['split']}: {numbers}")
 
+    def _done(self, event: dict[str, Any]) -> None:  # noqa: ARG002 - what came out is for standard output
+        self.close()
+
     def _say(self, text: str) -> None:
         if self._progress:
             self._console.print(text, markup=False)

@@ -14,6 +14,7 @@ from glassrun.config import Recipe
 from glassrun.errors import ConfigError, RunFolderError, WorkerLost, WorkersDisagree
 from glassrun.record.ledger import Line
 from glassrun.record.run_folder import COMPLETE, RunFolder, recorded_steps, what_occupies
+from glassrun.track.trackers import Trackers, require
 from glassrun.train import torchrun
 from glassrun.train.elastic import endure
 from glassrun.train.launch import Event, choose_workers, environment, ignored_variables, launch, start_and_listen
@@ -43,7 +44,7 @@ def train(
         out: the run's folder; by default `runs/NAME-DATE-TIME`.
         workers: processes, a power of two; by default as many as fit the cores and the shards. It moves no bit.
             When one is killed, the run goes on with those that are left. Under torchrun its processes are the workers.
-        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note).
+        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note, done).
 
     Returns:
         The finished run.
@@ -63,6 +64,7 @@ def train(
             return Run(found.path)
         return _run_ranked(job | {"begin": EITHER}, checked, rank, workers, hear)
     resolved = config.resolve_seed(checked)
+    require(resolved.track)
     count = choose_workers(workers, resolved.batch.shards)
     if out is not None and (occupied := what_occupies(Path(out).absolute())):
         raise RunFolderError(occupied)
@@ -97,6 +99,36 @@ def resume(
     if rank := torchrun.find():
         return _run_ranked(job, recipe, rank, workers, hear)
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
+
+
+def track(path: str | Path, *, mlflow: str | None = None, wandb: str | None = None, wait: float = 300.0) -> list[str]:
+    """Send a run to trackers: what is not there yet, or all of it.
+
+    Arguments:
+        path: the run's folder.
+        mlflow: an MLflow server's address.
+        wandb: a Weights & Biases project. With neither, the trackers of the run's recipe are taken.
+        wait: seconds that it may take.
+
+    Returns:
+        For each tracker that was not sent everything, what was not and why.
+
+    Raises:
+        BadInput: there is no run, no tracker, or a package is missing.
+    """
+    folder = RunFolder.open(path)
+    chosen = folder.recipe.plain()["track"] | {"wait": wait}
+    if mlflow is not None or wandb is not None:
+        given = {"mlflow": ("uri", mlflow), "wandb": ("project", wandb)}
+        for kind, (name, value) in given.items():
+            chosen[kind] = None if value is None else (chosen[kind] or {}) | {name: value}
+    recipe = config.validate(folder.recipe.plain() | {"track": chosen}, "track")
+    if not (recipe.track.mlflow or recipe.track.wandb):
+        raise ConfigError(
+            f"{path}: the run's recipe names no tracker: say where to with --mlflow URI or --wandb PROJECT"
+        )
+    require(recipe.track)
+    return list(Trackers(recipe.track, folder.path, recipe.name).end())
 
 
 def load(path: str | Path, *, data_path: str | None = None) -> Run:
@@ -205,7 +237,7 @@ class Run:
 
         folder = self.folder
         dataset = load_data(with_data_path(folder.recipe, self.data_path))
-        check_data(folder, dataset.manifest)
+        check_data(folder, dataset)
         return dataset
 
     @cached_property
@@ -309,28 +341,42 @@ class Run:
 def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
     """Train until it is done, on fewer workers when one is killed; a stop is told with the command that goes on."""
     where: list[Path] = []
+    trackers: list[Trackers] = []
     job = job | {"do": "glassrun.train.writer", "config": recipe.plain()}
+
+    def note(text: str) -> None:
+        if hear:
+            hear({"event": "note", "text": text})
 
     def listen(event: Event) -> None:
         if event["event"] == "folder":
             if where:
                 return
             where.append(Path(event["path"]))
+            trackers.append(Trackers(recipe.track, where[0], recipe.name))
         if hear:
             hear(event)
+        for own in trackers:
+            for text in own.news():
+                note(text)
 
     def attempt(count: int, why: str | None) -> Event:
         again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
         return launch(job | again, recipe.numerics, count, listen)
 
     for text in ignored_variables(recipe.numerics):
-        listen({"event": "note", "text": text})
+        note(text)
     try:
         done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
+        listen({"event": "done", "path": done["path"]})
     except (WorkerLost, WorkersDisagree) as error:
         if where:
             raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
         raise
+    finally:
+        for own in trackers:
+            for text in own.end():
+                note(text)
     return Run(done["path"])
 
 

@@ -36,8 +36,11 @@ class Pairs:
         source, target = self.pairs[index]
         return {"source": self.encoding.encode_source(source), "target": self.encoding.encode_target(target)}
 
+    def keys(self) -> list[bytes]:
+        return [pair_key(pair) for pair in self.pairs]
+
     def digest(self) -> str:
-        return digest_of_keys([self.key(index) for index in range(len(self))])
+        return digest_of_keys(self.keys())
 
 
 def pair_key(pair: Pair) -> bytes:

@@ -32,7 +32,7 @@ from glassrun.record.run_folder import RunFolder, checkpoint_paths
 FORMAT = 1
 ENDING = ".glassrun"
 MANIFEST = "manifest.json"
-RUN_FILES = ("code.zip", "config.yaml", "ledger.jsonl", "ledger.tensors", "metrics.jsonl", "run.json")
+RUN_FILES = ("code.zip", "config.yaml", "data.keys", "ledger.jsonl", "ledger.tensors", "metrics.jsonl", "run.json")
 ENVIRONMENT_FILES = ("Dockerfile", "environment.yml", "requirements.txt")
 MOST_BYTES = 16 * 2**30  # of all entries together, unpacked
 MOST_ENTRIES = 200_000

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import time
 import weakref
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glassrun.data import keys
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
 from glassrun.record import checkpoint_files, ledger, words
@@ -62,6 +64,7 @@ class RunFolder:
             "status": PREPARING,
             "config": recipe.plain(),
             "config_digest": recipe.digest(),
+            "id": secrets.token_hex(8),  # tells this execution from others of the same recipe; in nothing's digest
             "import_path": import_path,
         }
         chosen = _free_path(recipe.name) if path is None else path.absolute()
@@ -200,6 +203,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def keys_path(self) -> Path:
+        return self.path / "data.keys"
+
+    @property
     def status(self) -> str:
         """preparing, running, interrupted, stopped or complete."""
         recorded = str(self.header["status"])
@@ -250,6 +257,24 @@ class RunFolder:
             raise RunFolderError(f"{self.tensors_path}: {at}. Restore the file from a copy")
         return table.names, found
 
+    def data_keys(self) -> dict[str, list[bytes]]:
+        """The keys of the examples that the run began with, by split; of a text, those of its lines.
+
+        Raises:
+            RunFolderError: the file was changed, or is missing.
+        """
+        if not self.began:
+            return {}
+        try:
+            data = self.keys_path.read_bytes()
+        except OSError as error:
+            raise RunFolderError(f"{self.keys_path}: {error.strerror}. Restore it from a copy") from None
+        if digest_bytes(data) != self.header["data_keys"]:
+            raise RunFolderError(
+                f"{self.keys_path}: its digest is not the one in run.json: it was changed. Restore it from a copy"
+            )
+        return keys.decode(data, str(self.keys_path))
+
     def check(self) -> None:
         """Read everything that can be checked against itself, and against each other.
 
@@ -258,6 +283,8 @@ class RunFolder:
         """
         if not self.began:
             return
+        if self.header["kind"] == TRAINED:
+            self.data_keys()
         # What is written last is read first: a run may be going on.
         saved = [found for path in checkpoint_paths(self.path) if (found := _read_unless_removed(path))]
         metrics = self.metrics_lines()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun import config
+from glassrun.data.source import Dataset
 from glassrun.errors import NotFinite, RunFolderError
 from glassrun.record.checkpoint_files import Checkpoint, path_of, read
 from glassrun.record.differences import code_notes, numerics_notes
@@ -39,7 +40,7 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             tell({"event": "note", "text": note})
     dataset = load_data(recipe)
     if not job["rank"]:
-        for note in _data_notes(folder, dataset.manifest):
+        for note in _data_notes(folder, dataset):
             tell({"event": "note", "text": note})
     state = prepare(recipe, dataset)
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
@@ -78,9 +79,9 @@ def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> Che
     return start
 
 
-def _data_notes(folder: RunFolder, manifest: dict[str, Any]) -> list[str]:
+def _data_notes(folder: RunFolder, dataset: Dataset) -> list[str]:
     try:
-        check_data(folder, manifest)
+        check_data(folder, dataset)
     except RunFolderError as error:
         return [str(error)]
     return []

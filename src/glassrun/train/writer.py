@@ -16,6 +16,7 @@ from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, id
 from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
+    from glassrun.data.source import Dataset
     from glassrun.record.checkpoint_files import Checkpoint
     from glassrun.train.loop import Trainer
     from glassrun.train.state import State
@@ -117,6 +118,7 @@ def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) 
 
 def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
+    from glassrun.data.lock import refuse_others
     from glassrun.data.manifest import manifest_digest
     from glassrun.record.differences import code_notes, numerics_notes
 
@@ -127,11 +129,12 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
         session["why"] = job["why"]
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
-        check_data(folder, state.dataset.manifest)
+        check_data(folder, state.dataset)
         start = folder.checkpoint()
         session |= {"after_step": start.step if start else 0} | _environment_now(folder)
         folder.update(status=RUNNING, sessions=[*folder.header["sessions"], session])
         return start
+    refuse_others(folder.recipe, state.dataset)
     _describe(folder, state, identity(folder.recipe, found), found, session | {"after_step": 0})
     return None
 
@@ -151,6 +154,7 @@ def _environment_now(folder: RunFolder) -> dict[str, Any]:
 
 
 def _describe(folder: RunFolder, state: State, name: str, data_digest: str, session: dict[str, Any]) -> None:
+    from glassrun.data import keys
     from glassrun.digest import digest_value
     from glassrun.record import code, environment
     from glassrun.record.files import write_atomic
@@ -159,6 +163,8 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
 
     for path in (folder.ledger_path, folder.metrics_path):
         write_atomic(path, b"")
+    data_keys = keys.encode(keys.keys_of(state.dataset.splits))
+    write_atomic(folder.keys_path, data_keys)
     sources, surroundings = code.store(folder.path), environment.collect()
     digests = {"numerics": digest_value(surroundings["numerics"]), "code": sources["digest"]}
     folder.update(
@@ -167,6 +173,7 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         initial=initial_fingerprints(state, Fingerprinter()),
         data=state.dataset.manifest,
         data_digest=data_digest,
+        data_keys=digest_bytes(data_keys),
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
         code=sources,
@@ -175,20 +182,24 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
     )
 
 
-def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
+def check_data(folder: RunFolder, dataset: Dataset) -> None:
     """The data must be what the run began with.
 
     Raises:
-        RunFolderError: it is not; the message says what differs.
+        RunFolderError: it is not; the message names the examples that differ, and what else does.
     """
+    from glassrun.data import keys
     from glassrun.data.manifest import differences, manifest_digest
 
-    if manifest_digest(manifest) != folder.header["data_digest"]:
-        raise RunFolderError(
-            f"{folder.path}: the data are not those that the run began with: "
-            f"{'; '.join(differences(folder.header['data'], manifest)[:5])}. Put the same data in place "
-            "(they may lie elsewhere: --data-path), or train anew"
-        )
+    if manifest_digest(dataset.manifest) == folder.header["data_digest"]:
+        return
+    recorded = folder.header["data"]
+    findings = keys.compare(folder.data_keys(), keys.keys_of(dataset.splits))
+    found = [*keys.describe(findings, recorded["source"]), *differences(recorded, dataset.manifest)]
+    raise RunFolderError(
+        f"{folder.path}: the data are not those that the run began with: {'; '.join(found[:5])}. "
+        "Put the same data in place (they may lie elsewhere: --data-path), or train anew"
+    )
 
 
 def _agree_on_start(state: State, start: Checkpoint | None, folder: RunFolder | None, workers: Workers) -> None:
