@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -67,7 +68,7 @@ def train(
     from glassrun.display import Display
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
-    with Display() as display, _interruptible(display):
+    with Display(quiet=not _leading()) as display, _interruptible(display):
         finished = run.train(checked, out=out, workers=workers, hear=_with_report(display))
     _finish(finished)
 
@@ -80,30 +81,66 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
 
     loaded = runs.load(run)
     loaded.folder.check()
-    if loaded.status == "complete":
+    if loaded.folder.header["kind"] == "trained" and loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
-    with Display() as display, _interruptible(display):
+    with Display(quiet=not _leading()) as display, _interruptible(display):
         finished = runs.resume(run, workers=workers, data_path=data_path, hear=_with_report(display))
     _finish(finished)
 
 
 @app.command(epilog="Example: glassrun replay runs/digits-cnn-20261123-101500 --from 100 --to 200")
 def replay(
-    run: RunArgument,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|BUNDLE", help="The run's folder, or its bundle.", show_default=False)
+    ],
     workers: WorkersOption = None,
     first: Annotated[int | None, typer.Option("--from", metavar="A", help="First step to compare.")] = None,
     last: Annotated[int | None, typer.Option("--to", metavar="B", help="Last step to compare.")] = None,
     data_path: DataOption = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Of a bundle: run the code that is in it.")] = False,
+    unpack: Annotated[
+        Path | None, typer.Option("--unpack", metavar="DIR", help="Of a bundle: keep what is unpacked here.")
+    ] = None,
+    make_env: Annotated[
+        bool, typer.Option("--make-env", help="Of a bundle: build its recorded versions first, and run in them.")
+    ] = False,
+    index: Annotated[
+        str | None, typer.Option("--index", metavar="ADDRESS", help="With --make-env: pip searches here too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run it again in fresh processes and compare every step: exit code 0 if identical, 1 if not."""
-    from glassrun import run as runs
     from glassrun.display import Display
 
-    loaded = runs.load(run)
-    with Display(quiet=as_json) as display:
-        found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
+    if run.is_file():
+        from glassrun import bundle
+
+        if index is not None and not make_env:
+            raise ConfigError("--index goes with --make-env")
+        if not trust:
+            _show_bundle(run, as_json)
+        with Display(quiet=as_json) as display:
+            found = bundle.replay(
+                run,
+                unpack=unpack,
+                make_env=make_env,
+                index=index,
+                workers=workers,
+                first=first,
+                last=last,
+                data_path=data_path,
+                hear=display,
+            )
+    else:
+        from glassrun import run as runs
+
+        given = {"--trust": trust, "--unpack": unpack, "--make-env": make_env, "--index": index}
+        if ignored := [name for name, value in given.items() if value]:
+            raise ConfigError(f"{run}: {' and '.join(ignored)}: only for a bundle, which `glassrun pack` writes")
+        loaded = runs.load(run)
+        with Display(quiet=as_json) as display:
+            found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
     if as_json:
         _print_json(
             {
@@ -127,6 +164,49 @@ def replay(
         typer.echo(f"different: {found.difference}")
     if not found:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun diff runs/digits-cnn-20261123-101500 runs/digits-cnn-20261123-104500")
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another run's folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Where two runs part and why: step, phase, operation, tested causes. Exit code 0 if identical, 1 if not."""
+    from glassrun import run as runs
+    from glassrun.display import Display
+
+    with Display(quiet=as_json) as display:
+        verdict = runs.diff(a, b, hear=display)
+    if as_json:
+        _print_json(verdict.as_plain())
+    else:
+        typer.echo(str(verdict))
+    if not verdict:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun pack runs/digits-cnn-20261123-101500 --out digits.glassrun --with-data")
+def pack(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The bundle.", show_default="RUN.glassrun beside the run"),
+    ] = None,
+    with_data: Annotated[bool, typer.Option("--with-data", help="Also the files that the recipe trains on.")] = False,
+    with_checkpoints: Annotated[
+        bool, typer.Option("--with-checkpoints", help="Also the checkpoints, for replays that start in the middle.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as one file that anyone can check: glassrun replay FILE --trust."""
+    from glassrun import run as runs
+
+    packed = runs.load(run).pack(out, with_data=with_data, with_checkpoints=with_checkpoints)
+    if as_json:
+        _print_json({"bundle": str(packed), "bytes": packed.stat().st_size})
+    else:
+        typer.echo(f"bundle: {_shown(packed)} ({packed.stat().st_size:,} bytes)")
 
 
 @app.command(
@@ -168,12 +248,13 @@ def predict(
 
 
 @app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, data_path: DataOption = None) -> None:
     """Write the run's report.html, one file that opens with no network."""
     from glassrun import run as runs
     from glassrun.look.report import report as write_report
 
-    typer.echo(f"report: {_shown(write_report(runs.load(run)))}")
+    written = write_report(runs.load(run, data_path=data_path), tell=lambda note: typer.echo(f"note: {note}", err=True))
+    typer.echo(f"report: {_shown(written)}")
 
 
 @app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
@@ -186,6 +267,20 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         _print_json(values)
     else:
         typer.echo(as_text(values))
+
+
+@app.command(epilog="Example: glassrun doctor --json")
+def doctor(as_json: JsonOption = False) -> None:
+    """What here threatens that runs repeat, and whether each block does: exit code 0 if all do, 1 if not."""
+    from glassrun.doctor import as_text, examine
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(as_text(found))
+    if not found["repeats"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: glassrun track runs/digits-cnn-20261123-101500 --mlflow http://127.0.0.1:5000")
@@ -271,6 +366,9 @@ def check_data(
 
 def main() -> None:
     """Run a command; bad input is one message and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a path need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except GlassrunError as error:
@@ -294,6 +392,14 @@ def _interruptible(display: Display) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _leading() -> bool:
+    """Whether this process speaks: of those that torchrun started only the first does."""
+    from glassrun.train import torchrun
+
+    rank = torchrun.find()
+    return rank is None or rank.rank == 0
+
+
 def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
     """Show each event; once the run is done write its report, which trackers take with the folder's other files."""
     from glassrun import run as runs
@@ -304,7 +410,7 @@ def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
         display(event)
         if event["event"] == "done":
             try:
-                write_report(runs.load(event["path"]))
+                write_report(runs.load(event["path"]), tell=lambda text: display({"event": "note", "text": text}))
             except MissingDependency as error:
                 display({"event": "note", "text": f"no report was written: {error}"})
 
@@ -313,12 +419,26 @@ def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
 
 def _finish(run: Any) -> None:
     """After training: what came out, and where the report is."""
+    if not _leading():
+        return
     from glassrun.show import as_text, summary
 
     typer.echo(as_text(summary(run.path)))
     report = run.path / "report.html"
     if report.exists():
         typer.echo(f"report      {_shown(report)}")
+
+
+def _show_bundle(path: Path, as_json: bool) -> NoReturn:
+    """What a bundle would run, and that it takes the user's word to do it."""
+    from glassrun import bundle
+
+    values = bundle.preview(path)
+    if as_json:
+        _print_json(values)
+    else:
+        typer.echo(bundle.as_text(values))
+    raise ConfigError(f"{path}: replaying it runs the code that is in it. If you trust where it came from: --trust")
 
 
 def _shown(path: Path) -> str:

@@ -164,7 +164,7 @@ TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "tra
 class ImportedModel(BaseModel):
     """A model of the user's: `import: package.module:factory`, and whatever arguments the factory takes."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     import_: Annotated[str, Field(alias="import", pattern=r"^[\w.]+:[\w.]+$")]
 
@@ -249,7 +249,7 @@ class WarmupCosine(Section):
 
     kind: Literal["warmup-cosine"] = "warmup-cosine"
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    warmup_epochs: NonNegative | None = None
+    warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] | None = None
     initial_lr: NonNegative = 0.0
     final_lr: NonNegative = 0.0
 
@@ -286,6 +286,7 @@ class Numerics(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     isa: Literal["native", "avx2"] = "native"
+    float32_matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: Literal[False] = False
 
 
@@ -508,17 +509,27 @@ def _override(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
+def data_paths(data: Data) -> dict[str, list[str]]:
+    """The files and folders that a data section names, by field; `a,b` names two, unless something is called so."""
+    given = {name: getattr(data, name, None) for name in ("path", "validation", "test")}
+    pairs = isinstance(data, PairsData | ImagesData)
+    return {
+        name: [part.strip() for part in paths.split(",")] if pairs and "," in paths and not _exists(paths) else [paths]
+        for name, paths in given.items()
+        if paths
+    }
+
+
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
-    def absolute(name: str, paths: str) -> str:
-        may_be_two = name != "lock" and isinstance(recipe.data, PairsData | ImagesData)
-        two = "," in paths and may_be_two and not _exists(paths)
-        parts = [part.strip() for part in paths.split(",")] if two else [paths]
-        return ",".join(str(Path(part).expanduser().absolute()) for part in parts)
-
-    given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test", "lock")}
-    paths = {name: absolute(name, value) for name, value in given.items() if value}
+    paths = {
+        name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
+        for name, parts in data_paths(recipe.data).items()
+    }
+    lock = getattr(recipe.data, "lock", None)
+    if lock:
+        paths["lock"] = str(Path(lock).expanduser().absolute())
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
 
 

@@ -51,7 +51,8 @@ class Display:
         self._say(f"note: {event['text']}")
 
     def _begin(self, event: dict[str, Any]) -> None:
-        self._steps = event["steps"]
+        self.close()  # of an attempt whose worker was killed
+        self._steps, self._pace = event["steps"], _Pace()
         if event["step"]:
             self._say(f"from the checkpoint after step {event['step']}")
         if not self._console.is_terminal:
@@ -75,6 +76,11 @@ class Display:
             self._next_line = time.monotonic() + _PLAIN_EVERY
             left = self._pace.seconds_left(event, self._steps)
             self._say(f"step {event['step']}/{self._steps}  {numbers}  {left:.0f} s left")
+
+    def _rerun(self, event: dict[str, Any]) -> None:
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _PLAIN_EVERY
+            self._say(f"repeating step {event['step']} of {event['of']}")
 
     def _evaluation(self, event: dict[str, Any]) -> None:
         numbers = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float))

@@ -6,10 +6,12 @@
     │   ├── DataError            a data file that is missing, empty, truncated or of another form
     │   ├── ModelError           a model that cannot be built or does not fit its task
     │   ├── RunFolderError       a run folder that is missing, occupied, damaged or cannot be written
+    │   ├── BundleError          a bundle that is damaged, is none, or cannot be run here
     │   └── MissingDependency    an optional package that a command needs
     └── RunStopped           exit code 1: a run that could not go on; what it had done is kept
         ├── NotFinite            a loss or a gradient that is not finite
         ├── Diverged             a repeated step that did not give the recorded bits
+        ├── WorkersDisagree      a worker that computed something else than the others
         └── WorkerLost           a worker process that ended before its work
 
 Each message says what was expected, what was found, where, and what to do.
@@ -47,6 +49,10 @@ class RunFolderError(BadInput):
     """A run folder is missing, occupied, damaged, or cannot be written."""
 
 
+class BundleError(BadInput):
+    """A bundle is damaged, is none, or cannot be run here."""
+
+
 class MissingDependency(BadInput):
     """An optional package that a command needs is not installed.
 
@@ -74,8 +80,20 @@ class Diverged(RunStopped):
     """A repeated step did not give the bits that are recorded for it."""
 
 
+class WorkersDisagree(RunStopped):
+    """After a step the workers do not hold the same bits: one computed something else than the others."""
+
+    evidence: object = None  # in the worker that found it: what all of them hold
+
+
 class WorkerLost(RunStopped):
-    """A worker process ended before its work was done."""
+    """A worker process ended before its work was done; `killed` counts those that a signal ended."""
+
+    killed = 0
+
+    def __init__(self, message: str, *, killed: int = 0) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -144,7 +144,13 @@ def _read(source: Path, target: Path) -> list[Pair]:
 
 def _lines(path: Path) -> list[str]:
     # Not splitlines: it also cuts at U+2028 and its like, which stand inside sentences of real files.
-    return read_text(path).removesuffix("\n").split("\n")
+    text = read_text(path)
+    if "\r" in text and "\n" not in text:
+        raise DataError(
+            f"{path}: expected lines that end in \\n or \\r\\n, found {text.count(chr(13))} that end in \\r alone: "
+            "convert the file"
+        )
+    return text.removesuffix("\n").split("\n")
 
 
 def _split(section: PairsData, given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:

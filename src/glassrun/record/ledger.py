@@ -14,6 +14,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def first_phase(expected: Step, found: Step) -> tuple[str, str] | None:
     """The first (phase, field) in which two steps differ, or None where all bits agree."""
     a, b = expected.fields(), found.fields()
     return next(((phase, name) for name, phase in PHASES.items() if a[name] != b[name]), None)
+
+
+def metrics_line(step: int, split: str, examples: int, metrics: Mapping[str, float]) -> bytes:
+    """A line of `metrics.jsonl`: no time and no place, so that it is equal to the byte for equal runs."""
+    values: dict[str, object] = {"step": step, "split": split, "examples": examples}
+    for name, value in metrics.items():
+        values |= {name: value if isfinite(value) else None, f"{name}_hex": float(value).hex()}
+    return with_checksum(values)
 
 
 def with_checksum(values: Mapping[str, object]) -> bytes:

@@ -8,10 +8,11 @@ from typing import Any
 from glassrun import config
 from glassrun.data.source import Dataset
 from glassrun.errors import NotFinite, RunFolderError
+from glassrun.record.checkpoint_files import Checkpoint, path_of, read
 from glassrun.record.differences import code_notes, numerics_notes
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.record.run_folder import STOPPED, RunFolder
-from glassrun.train import checkpoint as checkpoints
+from glassrun.train.checkpoint import restore
 from glassrun.train.journal import Comparing, Silent
 from glassrun.train.loop import Trainer, initial_fingerprints
 from glassrun.train.state import State, load_data, prepare, set_numerics
@@ -67,14 +68,14 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
-def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> checkpoints.Checkpoint | None:
+def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> Checkpoint | None:
     """Restore the newest checkpoint before step `first`; rank 0 chooses it, for a run that goes on removes old ones."""
-    found = checkpoints.latest(folder.path, at_most=first - 1) if workers.rank == 0 else None
+    found = folder.checkpoint(at_most=first - 1) if workers.rank == 0 else None
     step = workers.gather([found.step if found else 0])[0][0]
     if not step:
         return None
-    start = found or checkpoints.read(checkpoints.path_of(folder.path, step))
-    checkpoints.restore(state, start)
+    start = found or read(path_of(folder.path, step))
+    restore(state, start)
     return start
 
 

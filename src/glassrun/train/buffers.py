@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glassrun.errors import ModelError
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.train.memory import Layout, owned
-from glassrun.train.shards import TreeSum
+from glassrun.train.shards import TreeSum, summed_in
 from glassrun.train.workers import Workers
 
 
@@ -35,7 +35,7 @@ class StepBuffers:
         self.start = {name: owned(tensor) for name, tensor in self.own.items()}
         self.floating = [name for name in self.names if self.own[name].is_floating_point()]
         self.other = [name for name in self.names if not self.own[name].is_floating_point()]
-        self.tree = TreeSum(Layout([self.own[name] for name in self.floating], shards), torch.device("cpu"))
+        self.tree = TreeSum(Layout([summed_in(self.own[name]) for name in self.floating], shards), torch.device("cpu"))
         self._changed: dict[str, bool] = {}
         self._other_after: list[dict[str, Tensor]] = []
 

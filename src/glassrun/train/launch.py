@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,6 @@ def environment(numerics: Numerics) -> dict[str, str]:
     variables["PYTHONHASHSEED"] = "0"
     if numerics.isa == "avx2":
         variables |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
-    if sys.platform == "linux":
-        variables["GLOO_SOCKET_IFNAME"] = "lo"  # the workers of one machine need no network
     return variables
 
 
@@ -75,7 +74,7 @@ def ignored_variables(numerics: Numerics) -> list[str]:
     ]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """A worker process, the pipe its events come through, and how it ended."""
 
@@ -118,6 +117,7 @@ def launch(
     hear: Hear,
     *,
     code: Path | None = None,
+    python: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Event:
     """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
@@ -128,6 +128,7 @@ def launch(
         workers: how many processes.
         hear: called with each event.
         code: a folder that modules are imported from before anything that is installed (see `record.code.lay_out`).
+        python: the interpreter of another environment; by default this one's.
         variables: environment variables beside those that `numerics` sets, or instead of them.
 
     Raises:
@@ -135,17 +136,39 @@ def launch(
         WorkerLost: a worker was killed, or failed in a way that is our mistake.
     """
     told = environment(numerics) | dict(variables or {})
+    if sys.platform == "linux":
+        told["GLOO_SOCKET_IFNAME"] = "lo"  # the workers of one machine need no network
     if code is not None:
         told["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [told.get("PYTHONPATH")])])
-    crew = _Crew()
     with tempfile.TemporaryDirectory(prefix="glassrun-") as meeting:
-        try:
-            for rank in range(workers):
-                place = {"rank": rank, "world_size": workers, "store": str(Path(meeting) / "store")}
-                crew.workers.append(_start(job | place, told, rank))
-            _listen(crew, hear)
-        finally:
-            crew.stop()
+        place = {"world_size": workers, "store": str(Path(meeting) / "store")}
+        return start_and_listen([job | place | {"rank": rank} for rank in range(workers)], told, hear, python)
+
+
+def start_and_listen(
+    jobs: list[dict[str, Any]], variables: Mapping[str, str], hear: Hear, python: Path | None = None
+) -> Event:
+    """Start a worker for each job and hear them until all are done; events of rank 0 go to `hear`.
+
+    Arguments:
+        jobs: each with the `rank` of its worker; under torchrun one, of any rank.
+        variables: the workers' whole environment.
+        hear: called with each event.
+        python: the interpreter that runs them; None for this one.
+
+    Returns:
+        The last event of the first worker.
+
+    Raises:
+        GlassrunError: as for `launch`.
+    """
+    crew = _Crew()
+    try:
+        for job in jobs:
+            crew.workers.append(_start(job, variables, python))
+        _listen(crew, hear)
+    finally:
+        crew.stop()
     failed = [worker for worker in crew.workers if worker.done is None]
     if failed:
         raise _reason(failed)
@@ -154,12 +177,13 @@ def launch(
     return result
 
 
-def _start(job: dict[str, Any], variables: dict[str, str], rank: int) -> _Worker:
+def _start(job: dict[str, Any], variables: Mapping[str, str], python: Path | None) -> _Worker:
+    rank = job["rank"]
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             # -P: the working folder is no place to import from, except for the user's own model, at the end of the path
-            [sys.executable, "-P", "-m", "glassrun.train.worker", str(writing)],
+            [str(python or sys.executable), "-P", "-m", "glassrun.train.worker", str(writing)],
             stdin=subprocess.PIPE,
             stdout=2 if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else subprocess.DEVNULL,
@@ -169,14 +193,11 @@ def _start(job: dict[str, Any], variables: dict[str, str], rank: int) -> _Worker
         )
     finally:
         os.close(writing)
-    worker = _Worker(rank, process, reading)
     assert process.stdin is not None, "a pipe"
-    try:
+    with suppress(BrokenPipeError):  # it has ended already, which is heard at its other pipe
         process.stdin.write(json.dumps(job).encode() + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        worker.failure = {"kind": "lost", "message": "it ended before it got its work"}
-    return worker
+    return _Worker(rank, process, reading)
 
 
 def _listen(crew: _Crew, hear: Hear) -> None:
@@ -187,11 +208,15 @@ def _listen(crew: _Crew, hear: Hear) -> None:
             selector.register(worker.events, selectors.EVENT_READ, worker)
         # Not until every pipe is closed: a process that the user's code left behind may hold one open.
         while selector.get_map() and (deadline is None or time.monotonic() < deadline) and not crew.done:
-            for key, _ in selector.select(timeout=0.2):
-                worker = key.data
+            ended = [worker for worker in crew.workers if not worker.closed and worker.process.poll() is not None]
+            ready = [key.data for key, _ in selector.select(timeout=0.2)]
+            for worker in ready:
                 _take(worker, hear)
-                if worker.closed:
-                    selector.unregister(worker.events)
+            for worker in ended:
+                worker.closed |= worker not in ready  # all that it wrote has been read
+            for key in list(selector.get_map().values()):
+                if key.data.closed:
+                    selector.unregister(key.fileobj)
             if deadline is None and any(w.failure or (w.closed and w.done is None) for w in crew.workers):
                 deadline = time.monotonic() + _GRACE
 
@@ -214,21 +239,22 @@ def _take(worker: _Worker, hear: Hear) -> None:
 
 def _reason(failed: list[_Worker]) -> GlassrunError:
     """The error that explains best why workers failed: the user's, else a kill, else our own mistake."""
-    told = [w.failure for w in failed if w.failure]
-    for failure in told:
-        if failure["kind"] in _ERRORS:
+    told = [(worker.rank, worker.failure) for worker in failed if worker.failure]
+    for _, failure in told:
+        if failure["kind"] in _ERRORS and failure["kind"] != "WorkerLost":  # that one tells of another worker's end
             return _rebuilt(failure)
-    # A worker that the crew itself killed has SIGKILL too: the first that closed its pipe before that is the one.
-    for worker in failed:
+    # A worker that the crew itself killed has SIGKILL too: those that closed their pipes before that are the ones.
+    silent = [worker for worker in failed if worker.failure is None and worker.closed]
+    killed = [worker for worker in silent if worker.process.returncode < 0]
+    if killed:
+        name = signal.Signals(-killed[0].process.returncode).name
+        hint = ", which the system does when memory is short" if name == "SIGKILL" else ""
+        return WorkerLost(f"worker {killed[0].rank} was killed by {name}{hint}", killed=len(killed))
+    for worker in silent:
         code = worker.process.returncode
-        if worker.failure is None and worker.closed and code < 0:
-            name = signal.Signals(-code).name
-            hint = ", which the system does when memory is short" if name == "SIGKILL" else ""
-            return WorkerLost(f"worker {worker.rank} was killed by {name}{hint}")
-        if worker.failure is None and worker.closed:
-            return WorkerLost(f"worker {worker.rank} ended with exit code {code} before its work was done")
-    if told:
-        return WorkerLost(f"worker {failed[0].rank} failed: {told[0]['message']}")
+        return WorkerLost(f"worker {worker.rank} ended with exit code {code} before its work was done")
+    for rank, failure in told:
+        return WorkerLost(f"worker {rank} failed: {failure['message']}")
     return WorkerLost("the workers ended before their work was done")
 
 

@@ -6,28 +6,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from operator import index
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from glassrun.errors import ModelError, NotFinite
-from glassrun.generators import set_generators
+from glassrun.errors import ModelError, NotFinite, WorkersDisagree
+from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
+from glassrun.tasks.answers import checked_count, checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
+from glassrun.train.disagreement import Evidence, disagreement, word_sum
 from glassrun.train.evaluate import Evaluation, evaluate
-from glassrun.train.failures import explained, same_parameters
+from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
 from glassrun.train.memory import Layout
+from glassrun.train.parameters import ParameterGuard
 from glassrun.train.schedule import learning_rate
-from glassrun.train.shards import TreeSum, own_slices
+from glassrun.train.shards import TreeSum, own_slices, summed_in
 from glassrun.train.state import State, precision
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,15 @@ class Trainer:
         self.names = [name for name, _ in state.named_parameters]
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
-        self.tree = TreeSum(Layout(self.parameters, self.shards), torch.device(recipe.numerics.device))
+        self.sums = [summed_in(parameter) for parameter in self.parameters]
+        self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
+        self.attributes = Attributes(state.model, state.task)
+        self.guard = ParameterGuard(state.model, state.task)
         self.batches = TrainingBatches(
             state.dataset.splits["train"],
             state.task,
+            self.attributes,
             seed=state.seed,
             size=recipe.batch.size,
             slice_size=recipe.batch.slice_size,
@@ -72,14 +78,14 @@ class Trainer:
     @property
     def ledger_names(self) -> list[str]:
         """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return [f"{what} {name}" for what in ("parameter", "gradient") for name in names]
+        parameters = [f"parameter {name}" for name in self._stored_names(self.parameters)]
+        return parameters + [f"gradient {name}" for name in self._stored_names(self.sums)]
 
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
         recipe, train = self.state.recipe, self.state.recipe.train
         steps = range(self.state.step + 1, last + 1)
-        self.check_alike()
+        self._check_start()
         for found in ahead(self.batches.examples, steps, recipe.data.workers):
             step = found.step
             outcome = self.train_step(step, self.batches.slices(found))
@@ -92,7 +98,7 @@ class Trainer:
                     if evaluation is not None:
                         journal.evaluation(evaluation)
             if step % train.checkpoint_every == 0 or step == train.steps:
-                self.check_alike()
+                self._check_optimizer()
                 journal.checkpoint(self.state)
 
     def train_step(self, step: int, slices: Slices) -> Outcome:
@@ -101,30 +107,36 @@ class Trainer:
         state = self.state
         counts = self._totals([self._counts(batch) for batch in slices.batches])
 
+        self.attributes.restore()  # what counting has left
         self.buffers.begin()
-        attributes = Attributes(state.model)
+        self.guard.begin()
         losses = []
         for place, batch in zip(slices.places, slices.batches, strict=True):
-            set_generators(state.seed, "step", step, place)
-            with explained(state.model, step), same_parameters(state.model, step):
+            self.attributes.set_generators(state.seed, "step", step, place)
+            with explained(state.model, step):
                 losses.append(self._forward_backward(batch, counts[0]))
             self.tree.add([parameter.grad for parameter in self.parameters])
             self.buffers.collect()
-            attributes.restore()
+            self.attributes.restore()
+        self.guard.check(step)
 
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
         gradients = total.tensors()
-        gradient_prints = self._fingerprints(gradients)
+        gradient_prints, _ = self._fingerprints(gradients)
         loss, batch_print = self._of_all_slices(losses, slices.batches)
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
         if problem is None:
-            self._update(gradients, norm, rate)
+            optimizers.clip(gradients, norm, state.recipe.optimizer.clip_norm)
+            self.update(gradients, rate)
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
-        parameter_prints = self._fingerprints(self.parameters)
+        buffers_print = buffers_fingerprint(state, self.fingerprinter)
+        parameter_prints, held = self._fingerprints(self.parameters, alike=self._held(buffers_print))
+        if any(values != held[0] for values in held):
+            raise self._disagreement(step, gradients, rate)
         state.step = step
         fields = Step(
             step=step,
@@ -135,14 +147,14 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             batch=batch_print,
-            gradients=self._combined(gradient_prints),
-            parameters=self._combined(parameter_prints),
-            buffers=buffers_fingerprint(state, self.fingerprinter),
+            gradients=combine(zip(self._stored_names(self.sums), gradient_prints, strict=True)),
+            parameters=combine(zip(self._stored_names(self.parameters), parameter_prints, strict=True)),
+            buffers=buffers_print,
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
 
-    def check_alike(self) -> None:
-        """All workers must hold the same model, by name and by bits; each computes its part of the work on it.
+    def _check_start(self) -> None:
+        """All workers must begin with the same model, by name and by bits.
 
         Raises:
             ModelError: they do not.
@@ -151,25 +163,38 @@ class Trainer:
         everyone = self.workers.gather([int(value, 16) for value in found.values()])
         if any(values != everyone[0] for values in everyone):
             raise ModelError(
-                f"after step {self.state.step} the workers hold different models, though all began alike: the model "
+                f"before step {self.state.step + 1} the workers hold different models: the model "
                 "draws from a source of randomness that nobody seeds (such as numpy.random.default_rng()), or depends "
                 "on the process in another way. Draw from the default generators of torch, NumPy or Python"
             )
 
+    def _check_optimizer(self) -> None:
+        """What a checkpoint holds must be alike on all workers: parameters and buffers have been compared already.
+
+        Raises:
+            WorkersDisagree: the optimizer's state is not.
+        """
+        if self.workers.world_size == 1:
+            return
+        state = self.state
+        tensors = optimizers.state_tensors(state.optimizer, state.named_parameters)
+        held = self.workers.gather([word_sum(list(tensors.values()))])
+        if any(values != held[0] for values in held):
+            names = [f"optimizer state {stored_name(name, tensor)}" for name, tensor in tensors.items()]
+            prints = self.workers.gather([self.fingerprinter(tensor) for tensor in tensors.values()])
+            raise disagreement(state.step, names, prints)
+
     def _counts(self, batch: Batch) -> list[int]:
         """How many losses and tokens a slice has, as whole numbers."""
         task = self.state.task
-        try:
-            return [index(task.count(batch)), index(task.tokens(batch))]
-        except TypeError as error:
-            raise ModelError(f"the task's count and tokens must be whole numbers: {error}") from None
+        return [checked_count(task.count(batch), "count"), checked_count(task.tokens(batch), "tokens")]
 
     def _forward_backward(self, batch: Batch, count: int) -> float:
         """Gradients of this slice's share of the loss into `.grad`; the share itself."""
         for parameter in self.parameters:
             parameter.grad = None
         with precision(self.state.recipe.numerics.precision):
-            share = self.state.task.loss(self.state.model, batch) / count
+            share = checked_loss(self.state.task.loss(self.state.model, batch)) / count
         share.backward()  # type: ignore[no-untyped-call]
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if parameter.grad is not None and parameter.grad.layout != torch.strided:
@@ -208,27 +233,48 @@ class Trainer:
         except NotFinite as error:
             return float("nan"), str(error)
 
-    def _update(self, gradients: list[Tensor | None], norm: float, rate: float) -> None:
-        optimizers.clip(gradients, norm, self.state.recipe.optimizer.clip_norm)
+    def update(self, gradients: list[Tensor | None], rate: float) -> None:
+        """Update every parameter, as every other worker does, from the clipped gradients of the whole batch."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         optimizers.set_learning_rate(self.state.optimizer, rate)
         self.state.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _fingerprints(self, tensors: Sequence[Tensor | None]) -> list[int | None]:
-        """One fingerprint per tensor; the work is divided over the workers, so every worker must hold the same bits."""
+    def _fingerprints(
+        self, tensors: Sequence[Tensor | None], *, alike: Sequence[int] = ()
+    ) -> tuple[list[int | None], list[list[int]]]:
+        """One fingerprint per tensor, the work divided over the workers; and by rank what all should have alike."""
         rank, world_size = self.workers.rank, self.workers.world_size
         own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]
         longest = -(-len(tensors) // world_size)
-        everyone = self.workers.gather(own + [0] * (longest - len(own)))
+        everyone = self.workers.gather([*own, *[0] * (longest - len(own)), *alike])
         values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
-        return [None if t is None else value for t, value in zip(tensors, values, strict=True)]
+        found = [None if t is None else value for t, value in zip(tensors, values, strict=True)]
+        return found, [values[longest:] for values in everyone]
 
-    def _combined(self, prints: list[int | None]) -> str:
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return combine(zip(names, prints, strict=True))
+    def _held(self, buffers: str) -> list[int]:
+        """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
+        return [word_sum(self.parameters), int(buffers, 16)] if self.workers.world_size > 1 else []
+
+    def _disagreement(self, step: int, gradients: list[Tensor | None], rate: float) -> WorkersDisagree:
+        """The workers' parameters or buffers differ: everyone tells the fingerprints of all of them."""
+        tensors = [*self.state.named_parameters, *untrained(self.state)]
+        prints = self.workers.gather([self.fingerprinter(tensor) for _, tensor in tensors])
+        kept = [None if gradient is None else gradient.clone() for gradient in gradients]
+        evidence = Evidence(step, [stored_name(name, tensor) for name, tensor in tensors], prints, kept, rate)
+        error = disagreement(step, evidence.names, prints)
+        error.evidence = evidence
+        return error
+
+    def parameters_fingerprint(self) -> str:
+        """One fingerprint for all trained parameters as they are now; each worker does all of the work."""
+        prints = [self.fingerprinter(parameter) for parameter in self.parameters]
+        return combine(zip(self._stored_names(self.parameters), prints, strict=True))
+
+    def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
+        return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
 
 
 def splits_to_evaluate(state: State, *, final: bool) -> list[str]:
@@ -245,6 +291,10 @@ def initial_fingerprints(state: State, fingerprinter: Fingerprinter) -> dict[str
 
 def buffers_fingerprint(state: State, fingerprinter: Fingerprinter) -> str:
     """One fingerprint for all buffers, and for the parameters that are not trained."""
+    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in untrained(state))
+
+
+def untrained(state: State) -> list[tuple[str, Tensor]]:
+    """The buffers, and the parameters that are not trained, by name."""
     frozen = [(name, p) for name, p in state.model.named_parameters() if not p.requires_grad]
-    tensors = [*state.model.named_buffers(), *frozen]
-    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors)
+    return [*state.model.named_buffers(), *frozen]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from math import fsum, isfinite
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from glassrun.errors import WorkerLost
 from glassrun.train.shards import Partial, TreeSum
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,17 @@ class Workers:
     world_size: int = 1
 
     @classmethod
-    def join(cls, rank: int, world_size: int, store: str) -> Workers:
-        """Meet the others through a file that the launcher names; alone, nothing is started."""
+    def join(cls, rank: int, world_size: int, store: str | Store) -> Workers:
+        """Meet the others through a file that the launcher names, or a store of theirs; alone, nothing is started."""
         if world_size > 1:
-            dist.init_process_group(
-                "gloo",
-                store=dist.FileStore(store, world_size),  # type: ignore[attr-defined]
-                rank=rank,
-                world_size=world_size,
-                timeout=timedelta(minutes=30),
-            )
+            with _connected():
+                dist.init_process_group(
+                    "gloo",
+                    store=dist.FileStore(store, world_size) if isinstance(store, str) else store,  # type: ignore[attr-defined]
+                    rank=rank,
+                    world_size=world_size,
+                    timeout=timedelta(minutes=30),
+                )
         return cls(rank, world_size)
 
     def leave(self) -> None:
@@ -46,7 +51,8 @@ class Workers:
             return [list(values)]
         own = torch.tensor([value - 2**64 if value >= 2**63 else value for value in values], dtype=torch.int64)
         everyone = [torch.empty_like(own) for _ in range(self.world_size)]
-        dist.all_gather(everyone, own)
+        with _connected():
+            dist.all_gather(everyone, own)
         return [[value % 2**64 for value in part.tolist()] for part in everyone]
 
     def tree_sum(self, partial: Partial, tree: TreeSum) -> None:
@@ -63,12 +69,14 @@ class Workers:
     def _reduce(self, flat: Tensor) -> Tensor:
         """Chunk i of everyone goes to worker i, is summed there by the tree, and is gathered back."""
         chunks = torch.empty_like(flat)
-        dist.all_to_all_single(chunks, flat)
+        with _connected():
+            dist.all_to_all_single(chunks, flat)
         parts = list(chunks.chunk(self.world_size))
         while len(parts) > 1:
             parts = [left.add_(right) for left, right in zip(parts[::2], parts[1::2], strict=True)]
         summed = torch.empty_like(flat)
-        dist.all_gather(list(summed.chunk(self.world_size)), parts[0])
+        with _connected():
+            dist.all_gather(list(summed.chunk(self.world_size)), parts[0])
         return summed
 
     def _sum_with_absent(self, partial: Partial, present: list[list[bool]], tree: TreeSum) -> None:
@@ -78,7 +86,8 @@ class Workers:
             dtype: [torch.empty_like(flat) for _ in range(self.world_size)] for dtype, flat in partial.flat.items()
         }
         for dtype, flat in partial.flat.items():
-            dist.all_gather(gathered[dtype], flat)
+            with _connected():
+                dist.all_gather(gathered[dtype], flat)
         for rank in range(self.world_size):
             flat_by_dtype = {dtype: flats[rank] for dtype, flats in gathered.items()}
             parts.append(Partial(flat_by_dtype, tree.layout.views(flat_by_dtype), list(present[rank])))
@@ -91,20 +100,10 @@ class Workers:
         partial.present = parts[0].present
 
 
-def exact_sum(values: Sequence[float]) -> float:
-    """The sum, exactly rounded, so that its order cannot matter; NaN where a value is not finite."""
-    return fsum(values) if all(map(isfinite, values)) else float("nan")
-
-
-def bits(value: float) -> int:
-    """A double's 64 bits, as `Workers.gather` takes them.
-
-    >>> from_bits(bits(-0.1))
-    -0.1
-    """
-    return int.from_bytes(struct.pack("<d", value), "little")
-
-
-def from_bits(value: int) -> float:
-    """The double that has these 64 bits."""
-    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Tell a connection that breaks as what it is: another worker has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerLost(f"the connection to another worker broke: {str(error).splitlines()[0]}") from None

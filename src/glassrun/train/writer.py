@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from glassrun import config
 from glassrun.digest import digest_bytes
-from glassrun.errors import BadInput, NotFinite, RunFolderError
+from glassrun.errors import BadInput, NotFinite, RunFolderError, WorkersDisagree
 from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, identity
+from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
     from glassrun.data.source import Dataset
-    from glassrun.train.checkpoint import Checkpoint
+    from glassrun.record.checkpoint_files import Checkpoint
+    from glassrun.train.loop import Trainer
     from glassrun.train.state import State
     from glassrun.train.workers import Workers
 
@@ -26,28 +29,25 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Train: on rank 0 with the folder, elsewhere only the arithmetic."""
     recipe = config.validate(job["config"], "recipe")
     if job["rank"]:
-        return _train(None, recipe, job, tell)
-    folder = _folder(job, recipe)
+        return compute(None, recipe, job, tell)
+    return train(open_folder(job, recipe), recipe, job, tell)
+
+
+def train(folder: RunFolder, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Rank 0's part; a folder whose run could not begin is taken away again."""
     tell({"event": "folder", "path": str(folder.path)})
     try:
-        return _train(folder, recipe, job, tell)
+        return compute(folder, recipe, job, tell)
     except BadInput:
-        if job["new"] and not folder.began:
+        if job["begin"] != RESUME and not folder.began:
             with suppress(BadInput):  # the first error is the one to tell
                 folder.discard()
         raise
 
 
-def _folder(job: dict[str, Any], recipe: config.Recipe) -> RunFolder:
-    if job["new"]:
-        return RunFolder.create(job["out"] and Path(job["out"]), recipe, job["import_path"])
-    folder = RunFolder.open(job["out"])
-    folder.lock()
-    folder.header = RunFolder.open(job["out"]).header  # what it was before the lock may be old
-    return folder
-
-
-def _train(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """The arithmetic, alike on every worker; written down where there is a folder."""
+    from glassrun.train.journal import Silent
     from glassrun.train.loop import Trainer
     from glassrun.train.state import load_data, prepare, set_numerics
     from glassrun.train.workers import Workers
@@ -56,17 +56,19 @@ def _train(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any],
     state = prepare(recipe, load_data(recipe))
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
     start = _begin(folder, state, job, tell) if folder else None
-    _agree_on_start(state, start, job, workers)
+    _agree_on_start(state, start, folder, workers)
     trainer = Trainer(state, workers)
-    if folder is None:
-        from glassrun.train.journal import Silent
-
+    try:
+        if folder is not None:
+            return _write(folder, trainer, start, tell)
         trainer.run(Silent(), recipe.train.steps)
         return {}
-    return _write(folder, trainer, start, tell)
+    except WorkersDisagree as error:
+        raise _judged(error, folder, trainer) from None
 
 
-def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
+def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
+    from glassrun.record import code
     from glassrun.train.journal import Writing
 
     journal = Writing(folder, trainer.ledger_names, start, tell)
@@ -77,12 +79,12 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
     except NotFinite as error:
         reason = str(error)
     journal.close()
-    _keep_code(folder)
     lines = folder.lines()
     last = lines[-1]
     folder.update(
         status=STOPPED if reason else COMPLETE,
         reason=reason,
+        code=code.kept(folder.path, folder.header["code"]),
         steps=last.step.step,
         chain=last.chain,
         parameters=last.step.parameters,
@@ -96,31 +98,65 @@ def _write(folder: RunFolder, trainer: Any, start: Checkpoint | None, tell: Tell
     return {"path": str(folder.path), "steps": last.step.step}
 
 
+def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) -> WorkersDisagree:
+    """Of two workers that differ after an update, which is wrong; every worker does the same here."""
+    from glassrun.train.disagreement import Evidence, who_follows
+    from glassrun.train.loop import Trainer
+    from glassrun.train.state import prepare
+
+    evidence, workers = error.evidence, trainer.workers
+    if not isinstance(evidence, Evidence) or workers.world_size != 2:
+        return error
+    state = prepare(trainer.state.recipe, trainer.state.dataset)
+    _agree_on_start(state, folder.checkpoint() if folder else None, folder, workers)
+    recorded = None
+    if folder:
+        before = evidence.step - 1
+        recorded = folder.lines()[before - 1].step.parameters if before else folder.header["initial"]["parameters"]
+    return evidence.judged(who_follows(evidence, Trainer(state, workers), recorded))
+
+
 def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
     from glassrun.data.lock import refuse_others
     from glassrun.data.manifest import manifest_digest
     from glassrun.record.differences import code_notes, numerics_notes
-    from glassrun.train import checkpoint
 
     for note in [*numerics_notes(folder), *code_notes(folder)] if folder.began else []:
         tell({"event": "note", "text": note})
     session = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "workers": job["world_size"]}
+    if "why" in job:
+        session["why"] = job["why"]
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
         check_data(folder, state.dataset)
-        start = checkpoint.latest(folder.path)
-        sessions = [*folder.header["sessions"], session | {"after_step": start.step if start else 0}]
-        folder.update(status=RUNNING, sessions=sessions)
+        start = folder.checkpoint()
+        session |= {"after_step": start.step if start else 0} | _environment_now(folder)
+        folder.update(status=RUNNING, sessions=[*folder.header["sessions"], session])
         return start
     refuse_others(folder.recipe, state.dataset)
-    _describe(folder, state, identity(folder.recipe, found), found, [session | {"after_step": 0}])
+    _describe(folder, state, identity(folder.recipe, found), found, session | {"after_step": 0})
     return None
 
 
-def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sessions: list[dict[str, Any]]) -> None:
+def _environment_now(folder: RunFolder) -> dict[str, Any]:
+    """Digests of this session's numerics and code; where they are not those of the run's start, also what they are."""
+    from glassrun.digest import digest_value
+    from glassrun.record import code, environment
+
+    numerics, sources = environment.numerics(), code.now(folder.header["code"], code.collect())
+    found: dict[str, Any] = {"numerics": digest_value(numerics), "code": sources["digest"]}
+    if numerics != folder.header["environment"]["numerics"]:
+        found["environment"] = numerics
+    if sources["changed"]:
+        found["changed_code"] = sources["changed"]
+    return found
+
+
+def _describe(folder: RunFolder, state: State, name: str, data_digest: str, session: dict[str, Any]) -> None:
     from glassrun.data import keys
-    from glassrun.record import environment
+    from glassrun.digest import digest_value
+    from glassrun.record import code, environment
     from glassrun.record.files import write_atomic
     from glassrun.record.fingerprint import Fingerprinter
     from glassrun.train.loop import initial_fingerprints
@@ -129,6 +165,8 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         write_atomic(path, b"")
     data_keys = keys.encode(keys.keys_of(state.dataset.splits))
     write_atomic(folder.keys_path, data_keys)
+    sources, surroundings = code.store(folder.path), environment.collect()
+    digests = {"numerics": digest_value(surroundings["numerics"]), "code": sources["digest"]}
     folder.update(
         status=RUNNING,
         identity=name,
@@ -138,29 +176,10 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         data_keys=digest_bytes(data_keys),
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
-        code=_write_code(folder),
-        environment=environment.collect(),
-        sessions=sessions,
+        code=sources,
+        environment=surroundings,
+        sessions=[session | digests],
     )
-
-
-def _write_code(folder: RunFolder) -> dict[str, Any]:
-    """Write `code.zip` with the sources that are imported now; what `run.json` says about them."""
-    from glassrun.record import code
-    from glassrun.record.files import write_atomic
-
-    sources = code.collect()
-    write_atomic(folder.path / "code.zip", sources.archive())
-    return sources.record()
-
-
-def _keep_code(folder: RunFolder) -> None:
-    """Add what was imported after the start, by the user's forward for instance; a changed file is not replaced."""
-    from glassrun.record import code
-
-    found, recorded = code.collect(), folder.header["code"]
-    if found.digests.keys() > recorded["files"].keys() and not code.differences(recorded, found):
-        folder.update(code=_write_code(folder))
 
 
 def check_data(folder: RunFolder, dataset: Dataset) -> None:
@@ -183,13 +202,14 @@ def check_data(folder: RunFolder, dataset: Dataset) -> None:
     )
 
 
-def _agree_on_start(state: State, start: Checkpoint | None, job: dict[str, Any], workers: Workers) -> None:
+def _agree_on_start(state: State, start: Checkpoint | None, folder: RunFolder | None, workers: Workers) -> None:
     """Rank 0 chooses the step to start from; every worker restores that checkpoint and meets the others there."""
-    from glassrun.train import checkpoint
+    from glassrun.record.checkpoint_files import path_of, read
+    from glassrun.train.checkpoint import restore
 
-    step = workers.gather([start.step if start else 0])[0][0]
+    own = os.fsencode(folder.path) if folder else b""
+    step, length = workers.gather([start.step if start else 0, len(own)])[0]
     if not step:
         return
-    if start is None:
-        start = checkpoint.read(checkpoint.path_of(Path(job["out"]), step))
-    checkpoint.restore(state, start)
+    path = Path(os.fsdecode(bytes(workers.gather([*own] or [0] * length)[0])))
+    restore(state, start or read(path_of(path, step)))
