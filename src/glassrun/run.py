@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,16 +56,18 @@ def train(
     checked = recipe if isinstance(recipe, Recipe) else config.load(recipe, overrides)
     if isinstance(recipe, Recipe) and overrides:
         raise ConfigError("overrides go with a recipe's name, file or mapping; a Recipe is already checked")
+    require(checked.track)
     job = {"out": str(Path(out).absolute()) if out is not None else None, "import_path": import_path()}
     if rank := torchrun.find():
         if out is None:
             raise ConfigError("torchrun: every process must know the run's folder: give it with --out DIR")
         found = existing(Path(out).absolute(), checked)
         if found and found.status == COMPLETE:  # a rank failed after the last step, and torchrun begins again
+            if hear and rank.rank == 0:
+                hear({"event": "done", "path": str(found.path)})
             return Run(found.path)
         return _run_ranked(job | {"begin": EITHER}, checked, rank, workers, hear)
     resolved = config.resolve_seed(checked)
-    require(resolved.track)
     count = choose_workers(workers, resolved.batch.shards)
     if out is not None and (occupied := what_occupies(Path(out).absolute())):
         raise RunFolderError(occupied)
@@ -341,42 +344,29 @@ class Run:
 def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -> Run:
     """Train until it is done, on fewer workers when one is killed; a stop is told with the command that goes on."""
     where: list[Path] = []
-    trackers: list[Trackers] = []
     job = job | {"do": "glassrun.train.writer", "config": recipe.plain()}
+    with _tracked(recipe, hear) as tell:
 
-    def note(text: str) -> None:
-        if hear:
-            hear({"event": "note", "text": text})
+        def listen(event: Event) -> None:
+            if event["event"] == "folder":
+                if where:
+                    return
+                where.append(Path(event["path"]))
+            tell(event)
 
-    def listen(event: Event) -> None:
-        if event["event"] == "folder":
+        def attempt(count: int, why: str | None) -> Event:
+            again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
+            return launch(job | again, recipe.numerics, count, listen)
+
+        for text in ignored_variables(recipe.numerics):
+            listen({"event": "note", "text": text})
+        try:
+            done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
+        except (WorkerLost, WorkersDisagree) as error:
             if where:
-                return
-            where.append(Path(event["path"]))
-            trackers.append(Trackers(recipe.track, where[0], recipe.name))
-        if hear:
-            hear(event)
-        for own in trackers:
-            for text in own.news():
-                note(text)
-
-    def attempt(count: int, why: str | None) -> Event:
-        again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
-        return launch(job | again, recipe.numerics, count, listen)
-
-    for text in ignored_variables(recipe.numerics):
-        note(text)
-    try:
-        done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
+                raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
+            raise
         listen({"event": "done", "path": done["path"]})
-    except (WorkerLost, WorkersDisagree) as error:
-        if where:
-            raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
-        raise
-    finally:
-        for own in trackers:
-            for text in own.end():
-                note(text)
     return Run(done["path"])
 
 
@@ -389,8 +379,35 @@ def _run_ranked(
     torchrun.end_with_agent()
     place = rank.place(recipe.batch.shards)
     job = job | place | {"do": "glassrun.train.ranked", "config": recipe.plain()}
-    start_and_listen([job], environment(recipe.numerics) | rank.variables(), hear or (lambda _event: None))
+    with _tracked(recipe, hear) as tell:
+        start_and_listen([job], environment(recipe.numerics) | rank.variables(), tell)
+        if rank.rank == 0:
+            tell({"event": "done", "path": job["out"]})
     return Run(job["out"])
+
+
+@contextmanager
+def _tracked(recipe: Recipe, hear: Hear | None) -> Iterator[Hear]:
+    """Pass each event on, with the recipe's trackers from the moment that the folder is known until they are done."""
+    trackers: list[Trackers] = []
+
+    def note(text: str) -> None:
+        if hear:
+            hear({"event": "note", "text": text})
+
+    def tell(event: Event) -> None:
+        if event["event"] == "folder" and not trackers:
+            trackers.append(Trackers(recipe.track, Path(event["path"]), recipe.name))
+        if hear:
+            hear(event)
+        for text in trackers[0].news() if trackers else ():
+            note(text)
+
+    try:
+        yield tell
+    finally:
+        for text in trackers[0].end() if trackers else ():
+            note(text)
 
 
 def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:

@@ -263,7 +263,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file was changed, or is missing.
         """
-        if not self.began:
+        if "data_keys" not in self.header:  # it did not begin, or is another program's loop, which has no examples
             return {}
         try:
             data = self.keys_path.read_bytes()
@@ -283,8 +283,7 @@ class RunFolder:
         """
         if not self.began:
             return
-        if self.header["kind"] == TRAINED:
-            self.data_keys()
+        self.data_keys()
         # What is written last is read first: a run may be going on.
         saved = [found for path in checkpoint_paths(self.path) if (found := _read_unless_removed(path))]
         metrics = self.metrics_lines()
