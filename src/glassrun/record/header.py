@@ -37,12 +37,14 @@ class _Initial(_Form):
 
 class _Header(_Form):
     name: str
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     status: Literal["preparing", "running", "complete", "stopped"]
     import_path: list[str]
     identity: Digest
     initial: _Initial
     data: dict[str, Any]
     data_digest: Digest
+    data_keys: Digest
     facts: dict[str, int]
     encoding: dict[str, Any]
     code: _Code
