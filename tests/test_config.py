@@ -116,13 +116,14 @@ CONTRACT: list[tuple[Values, str, Values]] = [
 ]
 FREE: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "", {"name": "other"}),
-    *((recipe, "data", {"workers": 3}) for recipe in (CLASSIFY, TOPICS, DATES)),
+    *((recipe, "data", {"workers": 3, "lock": "/l"}) for recipe in (CLASSIFY, TOPICS, DATES)),
     *(
-        (recipe, "data", {"workers": 3, "path": "/e", "validation": "/v", "test": "/w"})
+        (recipe, "data", {"workers": 3, "lock": "/l", "path": "/e", "validation": "/v", "test": "/w"})
         for recipe in (IMAGES, LANGUAGE, PAIRS)
     ),
     (CLASSIFY, "train", {"eval_every": 7, "checkpoint_every": 7, "keep_checkpoints": 7}),
     (CLASSIFY, "record", {"every": 7}),
+    (CLASSIFY, "track", {"mlflow": {"uri": "http://127.0.0.1"}, "wandb": {"mode": "online"}, "wait": 7}),
 ]
 # Fields that have one value only, or choose the section's class, or are sections.
 FIXED = {"kind", "source", "device", "compile", "data", "model", "batch", "optimizer", "schedule", "train", "numerics"}

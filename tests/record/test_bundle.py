@@ -93,7 +93,7 @@ def test_the_same_run_gives_the_same_bytes(run: api.Run, packed: Path, tmp_path:
 
 def test_without_data_and_checkpoints_it_has_none(run: api.Run, tmp_path: Path) -> None:
     bundle = open_bundle(run.pack(tmp_path / "small.glassrun"))
-    assert not [name for name in bundle.entries if name.startswith(("data", "checkpoints"))]
+    assert not [name for name in bundle.entries if name.startswith(("data/", "checkpoints/"))]
     assert bundle.data == {}
 
 
