@@ -221,6 +221,8 @@ KINDS = {"keys": dict, "data": dict, "manifest": dict, "seed": int, "recipe": st
 @example(name="keys", value={"train": ["00"]})
 @example(name="keys", value={"train": [7]})
 @example(name="data", value={"source": 7})
+@example(name="format", value=True)
+@example(name="seed", value=True)
 def test_values_of_another_type_are_one_clear_error_though_the_checksum_is_right(
     name: str, value: Any, whole: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -232,7 +234,7 @@ def test_values_of_another_type_are_one_clear_error_though_the_checksum_is_right
     except DataError as error:
         assert re.match(r".*/other\.json: ", str(error))  # noqa: PT017
     else:
-        assert isinstance(getattr(found, name), KINDS[name])
+        assert type(getattr(found, name)) is KINDS[name]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"format": 2}'])

@@ -203,11 +203,11 @@ def _anchors(before: list[bytes], after: list[bytes]) -> tuple[list[tuple[int, i
         lengths.append(bisect_left(ends, found_index))
         ends[lengths[-1] : lengths[-1] + 1] = [found_index]
     anchors, moved = [], []
-    length, bound = len(ends) - 1, len(after)
+    length = len(ends) - 1
     for pair, own in zip(reversed(pairs), reversed(lengths), strict=True):
-        if own == length and pair[1] < bound:
+        if own == length:  # the last of a length is the smallest, so it goes before the one that was chosen
             anchors.append(pair)
-            length, bound = length - 1, pair[1]
+            length -= 1
         else:
             moved.append(pair)
     return anchors[::-1], moved[::-1]

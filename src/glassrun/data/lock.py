@@ -138,7 +138,8 @@ def read(path: Path) -> Lock:
         raise DataError(f"{path}: no such lock file. Write one with glassrun data lock RECIPE --out {path}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as a data lock: {error}. Restore it from a copy") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    # To Python, true is 1: in a file that somebody else wrote it is another value.
+    if not isinstance(values, dict) or values.get("format") is True or values.get("format") != FORMAT:
         found = f"format {values.get('format')!r}" if isinstance(values, dict) else f"a {type(values).__name__}"
         raise DataError(f"{path}: expected a data lock of format {FORMAT}, found {found}")
     try:
@@ -161,7 +162,7 @@ def _checked(values: dict[str, Any]) -> Lock:
         raise ValueError(f"expected keys of {keys.KEY_BYTES} bytes")
     found = Lock(values["recipe"], values["seed"], values["data"], values["manifest"], decoded)
     kinds = {"recipe": str, "seed": int, "data": dict, "manifest": dict}
-    odd = next((name for name, kind in kinds.items() if not isinstance(values[name], kind)), None)
+    odd = next((name for name, kind in kinds.items() if type(values[name]) is not kind), None)
     if odd is not None or not isinstance(found.data.get("source"), str):
         raise ValueError(f"{odd or 'data.source'} is of another type than expected")
     return found
