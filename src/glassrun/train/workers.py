@@ -108,7 +108,7 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise WorkerLost(f"the connection to another worker broke: {str(error).splitlines()[0]}") from None
+        raise WorkerLost(f"the connection to another worker broke: {str(error).partition('. ')[0]}") from None
 
 
 def exact_sum(values: Sequence[float]) -> float:
