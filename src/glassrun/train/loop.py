@@ -61,6 +61,7 @@ class Trainer:
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
         self.sums = [summed_in(parameter) for parameter in self.parameters]
+        self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
         self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
         self.attributes = Attributes(state.model, state.task)
@@ -78,8 +79,8 @@ class Trainer:
     @property
     def ledger_names(self) -> list[str]:
         """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
-        parameters = [f"parameter {name}" for name in self._stored_names(self.parameters)]
-        return parameters + [f"gradient {name}" for name in self._stored_names(self.sums)]
+        parameters = [f"parameter {name}" for name in self.stored_parameters]
+        return parameters + [f"gradient {name}" for name in self.stored_sums]
 
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
@@ -147,8 +148,8 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             batch=batch_print,
-            gradients=combine(zip(self._stored_names(self.sums), gradient_prints, strict=True)),
-            parameters=combine(zip(self._stored_names(self.parameters), parameter_prints, strict=True)),
+            gradients=combine(zip(self.stored_sums, gradient_prints, strict=True)),
+            parameters=combine(zip(self.stored_parameters, parameter_prints, strict=True)),
             buffers=buffers_print,
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
@@ -271,7 +272,7 @@ class Trainer:
     def parameters_fingerprint(self) -> str:
         """One fingerprint for all trained parameters as they are now; each worker does all of the work."""
         prints = [self.fingerprinter(parameter) for parameter in self.parameters]
-        return combine(zip(self._stored_names(self.parameters), prints, strict=True))
+        return combine(zip(self.stored_parameters, prints, strict=True))
 
     def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
         return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
