@@ -17,11 +17,15 @@ from glassrun.train.workers import Workers
 class Unrecorded(Trainer):
     """The loop without what only the ledger needs, and without the comparison of the workers."""
 
-    def _fingerprints(
-        self, tensors: Sequence[Tensor | None], *, alike: Sequence[int] = ()
-    ) -> tuple[list[int | None], list[list[int]]]:
-        del alike
-        return [None] * len(tensors), [[]]
+    def _own_prints(self, tensors: Sequence[Tensor | None]) -> list[int]:
+        del tensors
+        return []
+
+    def _all_prints(
+        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
+    ) -> tuple[list[list[int | None]], list[list[int]]]:
+        del own, alike
+        return [[None] * len(tensors) for tensors in groups], [[]]
 
     def _held(self, buffers: str) -> list[int]:
         del buffers

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -62,6 +63,19 @@ def python(*arguments: object, cwd: Path | None = None, **variables: str) -> sub
         stdin=subprocess.DEVNULL,
         timeout=300,
     )
+
+
+def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(
+        r"^## Three lines in your own loop$.*?^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE
+    )
+    lines = [line for line in code.splitlines() if "glassrun" in line or "run." in line]
+    assert [line.partition("# ")[2] for line in lines] == ["one", "two", "three"]
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder.open(tmp_path / "runs" / "mine")
+    assert (folder.status, len(folder.lines()), folder.header["notes"]) == ("complete", 20, [])
 
 
 # --- imports ----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class Watch:
 
     def open(self) -> None:
         # A compiled step is cut here: no graph can hold what reads bytes.
-        self._handle = register_optimizer_step_pre_hook(torch.compiler.disable(self._before_step))
+        hook = torch.compiler.disable(self._before_step)  # type: ignore[no-untyped-call]
+        self._handle = register_optimizer_step_pre_hook(hook)
 
     def close(self) -> None:
         if self._handle is not None:
