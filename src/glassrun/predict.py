@@ -54,7 +54,8 @@ def translate(run: Run, text: str) -> Prediction:
         BadInput: the run's model does not translate, or the text is empty or too long.
     """
     encoding = _encoding(run, PairEncoding, "--text")
-    target = greedy(run.model, encoding.encode_source(text).tolist(), encoding.max_length)
+    source = encoding.encode_source(text.strip())  # as the lines that the model was trained on
+    target = greedy(run.model, source.tolist(), encoding.max_length)
     written = encoding.target.decode(target)
     return Prediction(written, {"source": text, "target": written})
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -62,6 +63,19 @@ def python(*arguments: object, cwd: Path | None = None, **variables: str) -> sub
         stdin=subprocess.DEVNULL,
         timeout=300,
     )
+
+
+def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(
+        r"^## Three lines in your own loop$.*?^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE
+    )
+    lines = [line for line in code.splitlines() if "glassrun" in line or "run." in line]
+    assert [line.partition("# ")[2] for line in lines] == ["one", "two", "three"]
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder.open(tmp_path / "runs" / "mine")
+    assert (folder.status, len(folder.lines()), folder.header["notes"]) == ("complete", 20, [])
 
 
 # --- imports ----------------------------------------------------------------------------------------------------------
@@ -387,3 +401,31 @@ def test_ranks_that_do_not_know_each_other_are_told(script: Path, tmp_path: Path
     assert done.returncode == 1
     assert "Call init_process_group before glassrun.record" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_compiled_step_and_model_are_recorded(tmp_path: Path) -> None:
+    program = """
+        import sys, torch, glassrun
+        torch.set_num_threads(1)
+        torch.manual_seed(1)
+        model = torch.nn.Linear(2, 2)
+        compiled = torch.compile(model, backend="eager")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = torch.compile(optimizer.step, backend="eager")
+        with glassrun.record(sys.argv[1]) as run:
+            for _ in range(2):
+                loss = compiled(torch.ones(1, 2)).sum()
+                loss.backward()
+                step()
+                optimizer.zero_grad()
+                run.step(model=compiled, optimizer=optimizer, loss=loss)
+        assert run.notes == [], run.notes
+    """
+    text = textwrap.dedent(program)
+    plain = text.replace('torch.compile(optimizer.step, backend="eager")', "optimizer.step")
+    assert plain != text
+    for name, source in (("compiled", text), ("plain", plain)):
+        done = python("-c", source, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    compiled, by_hand = (RunFolder.open(tmp_path / name).lines() for name in ("compiled", "plain"))
+    assert [line.step for line in compiled] == [line.step for line in by_hand]

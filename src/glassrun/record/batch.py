@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Leaves:
 
     Attributes:
         entries: name and fingerprint of each leaf; the name holds type and shape.
-        examples: the length of the first tensor or array, 0 where there is none.
+        examples: as `length` counts them.
         unread: the types of what cannot be read.
     """
 
@@ -56,8 +56,16 @@ def read(batch: Any, fingerprints: Callable[[Sequence[Tensor]], list[Reading]]) 
         else:
             entries.append((f"{name} {type(leaf).__qualname__} unread", 0))
             unread.append(type(leaf).__qualname__)
-    sized = (len(leaf) for _, leaf in found if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim)
-    return Leaves(entries, next(sized, 0), unread)
+    return Leaves(entries, _length(found), unread)
+
+
+def length(batch: Any) -> int:
+    """How many examples a batch holds: the length of its first tensor or array, 0 where there is none."""
+    return _length(_leaves(batch, "batch"))
+
+
+def _length(leaves: Iterable[tuple[str, Any]]) -> int:
+    return next((len(leaf) for _, leaf in leaves if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim), 0)
 
 
 def _leaves(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -11,14 +11,16 @@ from typing import Any
 
 
 def command() -> dict[str, Any] | str:
-    """Python's executable, its arguments and the working folder; or, as a text, why there is no such command.
+    """Python's executable, its arguments, the working folder and PYTHONHASHSEED; or, as a text, why there is none.
 
     The arguments are those of the process, not `sys.argv`, which a program may have changed.
     """
     reason = _not_repeatable(sys.orig_argv[1:])
     if reason:
         return reason
-    return {"python": sys.executable, "arguments": sys.orig_argv[1:], "folder": str(Path.cwd())}
+    return {"python": sys.executable, "arguments": sys.orig_argv[1:], "folder": str(Path.cwd())} | {
+        "hash_seed": os.environ.get("PYTHONHASHSEED")
+    }
 
 
 def _not_repeatable(arguments: list[str]) -> str:

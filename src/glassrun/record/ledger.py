@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Step:
 
     def fields(self) -> dict[str, int | str]:
         """The deterministic fields, floats as their exact hexadecimal text."""
-        return {name: value.hex() if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return {name: value.hex() if isinstance(value, float) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ class Watch:
         self.before: dict[Tensor, Reading] | None = {}  # parameters before their first update, until `take`
 
     def open(self) -> None:
-        self._handle = register_optimizer_step_pre_hook(self._before_step)
+        # A compiled step is cut here: no graph can hold what reads bytes.
+        hook = torch.compiler.disable(self._before_step)  # type: ignore[no-untyped-call]
+        self._handle = register_optimizer_step_pre_hook(hook)
 
     def close(self) -> None:
         if self._handle is not None:

@@ -12,6 +12,7 @@ Words = np.ndarray[Any, np.dtype[np.uint64]]
 
 BLOCK = 2**15  # words worked on at a time: with its temporary and its multipliers it stays in a core's second cache
 CONSTANT = 0xBF58476D1CE4E5B9
+_FACTOR, _FIRST_SHIFT, _SECOND_SHIFT = np.uint64(CONSTANT), np.uint64(29), np.uint64(32)
 _LOW_63 = np.uint64(2**63 - 1)
 
 
@@ -35,12 +36,12 @@ def weighted_sum(words: Words, table: Words) -> int:
     total = 0
     for start in range(0, len(words), BLOCK):
         block = words[start : start + BLOCK]
-        mixed = block >> np.uint64(29)
+        mixed = block >> _FIRST_SHIFT
         mixed ^= block
-        mixed *= np.uint64(CONSTANT)
-        mixed ^= mixed >> np.uint64(32)
+        mixed *= _FACTOR
+        mixed ^= mixed >> _SECOND_SHIFT
         mixed *= table[start : start + BLOCK]
-        total += int(mixed.sum())
+        total += int(np.add.reduce(mixed))
     return total % 2**64
 
 

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from glassrun.record import code
-from glassrun.record.run_folder import RunFolder
+from glassrun.record.run_folder import RECORDED, TRAINED, RunFolder
 
 Status = Literal["confirmed", "suspected", "excluded"]
 
@@ -28,16 +28,26 @@ class Change:
     Arguments:
         config: fields or sections of the recipe, by dotted name, with the values they get.
         code: whether the other run's recorded code runs.
-        variables: environment variables; None takes one away.
+        variables: environment variables.
+        command: whether the other run's command starts the program, for loops that are not ours.
+        flags: settings of torch, for loops that are not ours.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     code: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    command: bool = False
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     def and_also(self, other: Change) -> Change:
         """Both changes."""
-        return Change({**self.config, **other.config}, self.code or other.code, {**self.variables, **other.variables})
+        return Change(
+            {**self.config, **other.config},
+            self.code or other.code,
+            {**self.variables, **other.variables},
+            self.command or other.command,
+            {**self.flags, **other.flags},
+        )
 
     def applied(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A recipe's plain values with the fields exchanged."""
@@ -92,7 +102,14 @@ class Cause:
 
 def suspects(a: RunFolder, b: RunFolder) -> list[Cause]:
     """Everything recorded that differs between two runs and can have moved bits; what can be tested comes first."""
-    found = [*_config(a, b), *_data(a, b), *_code(a, b), *_environment(a, b)]
+    kinds = {run.header["kind"] for run in (a, b)}
+    if kinds == {TRAINED}:
+        ours = [*_config(a, b), *_data(a, b)]
+    elif kinds == {RECORDED}:
+        ours = list(_settings(a, b))
+    else:
+        ours = [Cause("config", "what kind of run it is", str(a.header["kind"]), str(b.header["kind"]))]
+    found = [*ours, *_code(a, b), *_environment(a, b)]
     return sorted(found, key=lambda cause: cause.change is None)
 
 
@@ -116,6 +133,37 @@ def _config(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
                     yield Cause(
                         kind, name, _text(x.get(key)), _text(y.get(key)), change=Change({name: y.get(key, MISSING)})
                     )
+
+
+def _settings(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
+    """What differs between the settings of two loops that are not ours; the command line is what carries them."""
+    x, y = (_flat(run.header["config"] | {"seed": run.header["seed"]}) for run in (a, b))
+    different = [name for name in sorted({*x, *y}) if x.get(name, MISSING) != y.get(name, MISSING)]
+    commands = [run.header["command"] or {"arguments": [], "hash_seed": None} for run in (a, b)]
+    lines = [" ".join(command["arguments"]) for command in commands]
+    if lines[0] == lines[1]:
+        for name in different:
+            yield Cause("config", name, _text(x.get(name)), _text(y.get(name)))
+    else:
+        change = Change(command=True) if all(lines) else None
+        shown = [
+            ", ".join(_text(values.get(name)) for name in different) or line
+            for values, line in ((x, lines[0]), (y, lines[1]))
+        ]
+        yield Cause("config", ", ".join(different) or "command line", shown[0], shown[1], change=change)
+    seeds = [command["hash_seed"] for command in commands]
+    if seeds[0] != seeds[1]:
+        change = None if seeds[1] is None else Change(variables={"PYTHONHASHSEED": seeds[1]})
+        yield Cause("variable", "PYTHONHASHSEED", _text(seeds[0]), _text(seeds[1]), change=change)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping) and value
+        found |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return found
 
 
 def _data(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
@@ -184,8 +232,9 @@ def _environment(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
     for name in sorted({*x["numerics"], *y["numerics"]} - {"torch", "numpy", "variables", *implied}):
         values = x["numerics"].get(name), y["numerics"].get(name)
         if values[0] != values[1]:
-            kind = "flag" if name in _FLAGS else "machine"
-            yield Cause(kind, name, _text(values[0]), _text(values[1]))
+            settable = name in _SETTABLE and a.header["kind"] == b.header["kind"] == RECORDED
+            change = Change(flags={name: values[1]}) if settable else None
+            yield Cause(_KINDS.get(name, "machine"), name, _text(values[0]), _text(values[1]), change=change)
     variables = x["numerics"]["variables"], y["numerics"]["variables"]
     for name in sorted({*variables[0], *variables[1]} - implied):
         values = variables[0].get(name), variables[1].get(name)
@@ -194,13 +243,17 @@ def _environment(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
             yield Cause("variable", name, _text(values[0]), _text(values[1]), change=change)
 
 
-_FLAGS = ("float32_matmul_precision", "flush_denormal", "deterministic_algorithms")
+# Settings that the loop of another program can be given as it begins (see `record.rerun`).
+_SETTABLE = ("threads", "float32_matmul_precision", "flush_denormal", "deterministic_algorithms")
+_KINDS = {"threads": "threads", "cpu_capability": "isa"} | dict.fromkeys(_SETTABLE[1:], "flag")
 
 
 def _implied(a: RunFolder, b: RunFolder) -> set[str]:
     """What follows from a field of `numerics` that differs: the field is the suspect."""
-    x, y = a.recipe.numerics, b.recipe.numerics
     found: set[str] = set()
+    if RECORDED in (a.header["kind"], b.header["kind"]):
+        return found
+    x, y = a.recipe.numerics, b.recipe.numerics
     if x.threads != y.threads:
         found |= {"threads", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
     if x.isa != y.isa:

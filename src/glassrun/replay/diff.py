@@ -10,11 +10,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from glassrun.record.run_folder import RunFolder
+from glassrun.record.run_folder import RECORDED, RunFolder
 from glassrun.replay.causes import Cause, Change, suspects
 from glassrun.replay.operations import Divergence, first_divergence
+from glassrun.replay.recorded import RecordedSide
 from glassrun.replay.records import Record, extent, first_difference
 from glassrun.replay.reruns import Outcome, Side, Target, same
+from glassrun.replay.trained import TrainedSide
 from glassrun.replay.verdict import Verdict
 
 Hear = Callable[[dict[str, Any]], None]
@@ -48,7 +50,7 @@ def diff(a: RunFolder, b: RunFolder, *, import_path: Sequence[str] = (), hear: H
     target = Target(difference.step, difference.split)
     with tempfile.TemporaryDirectory(prefix="glassrun-diff-") as scratch:
         sides = [
-            Side(name, record, target, Path(scratch), list(import_path))
+            _side(name, record, target, Path(scratch), list(import_path))
             for name, record in zip("AB", records, strict=True)
         ]
         tell({"event": "note", "text": f"step {difference.step}: running it again for both, traced"})
@@ -58,11 +60,17 @@ def diff(a: RunFolder, b: RunFolder, *, import_path: Sequence[str] = (), hear: H
         return _with_causes(verdict, sides, first, tell)
 
 
+def _side(name: str, record: Record, target: Target, scratch: Path, import_path: list[str]) -> Side:
+    if record.folder.header["kind"] == RECORDED:
+        return RecordedSide(name, record, target, scratch, import_path)
+    return TrainedSide(name, record, target, scratch, import_path)
+
+
 def _notes(a: Record, b: Record) -> tuple[str, ...]:
     found = []
     for name, record in (("A", a), ("B", b)):
-        planned = record.folder.recipe.train.steps
-        if len(record.lines) < planned:
+        planned = None if record.folder.header["kind"] == RECORDED else record.folder.recipe.train.steps
+        if planned is not None and len(record.lines) < planned:
             found.append(f"run {name} has {len(record.lines)} of {planned} steps ({record.folder.status})")
     if len(a.lines) != len(b.lines):
         found.append(f"A has {len(a.lines)} steps, B {len(b.lines)}: what only one of them has is not compared")
@@ -82,13 +90,21 @@ def _without_effect(a: RunFolder, b: RunFolder) -> list[str]:
 
 def _with_reruns(verdict: Verdict, sides: Sequence[Side], first: Sequence[Outcome]) -> Verdict:
     """What the reruns of the two steps show."""
-    reproduced = tuple(same(outcome.found, side.expected) for side, outcome in zip(sides, first, strict=True))
+    reproduced = tuple(
+        None if outcome.problem else same(outcome.found, side.expected)
+        for side, outcome in zip(sides, first, strict=True)
+    )
     notes = [f"run {side.name}: {text}" for side, outcome in zip(sides, first, strict=True) for text in outcome.notes]
     for side, outcome in zip(sides, first, strict=True):
         if outcome.problem:
             notes.append(f"run {side.name}'s step cannot be run again: {outcome.problem}")
-        if outcome.data not in (None, side.record.folder.header["data_digest"]):
+        if outcome.data not in (None, side.record.folder.header.get("data_digest")):
             notes.append(f"run {side.name}: the data are no longer those that it was recorded on")
+        elif not outcome.problem and same(outcome.found, _other(side, sides).expected):
+            notes.append(
+                f"run {side.name}'s step run again now gives the other run's bits: something that no record holds, "
+                "such as a file that the program reads, has changed since"
+            )
         if outcome.left is not None:
             notes.append(f"run {side.name}: step {outcome.left}, before the one in question, is other than recorded")
     verdict = replace(verdict, reproduced=(reproduced[0], reproduced[1]), notes=(*verdict.notes, *notes))
@@ -100,6 +116,10 @@ def _with_reruns(verdict: Verdict, sides: Sequence[Side], first: Sequence[Outcom
         starts=_starts(first[0], first[1]),
         examples=_examples(first[0], first[1]),
     )
+
+
+def _other(side: Side, sides: Sequence[Side]) -> Side:
+    return sides[1] if side is sides[0] else sides[0]
 
 
 def _starts(a: Outcome, b: Outcome) -> tuple[str, ...]:
@@ -126,22 +146,34 @@ def _example(example: tuple[Any, ...] | None) -> str:
 
 def _with_causes(verdict: Verdict, sides: Sequence[Side], first: Sequence[Outcome], tell: Hear) -> Verdict:
     found = suspects(sides[0].record.folder, sides[1].record.folder)
-    tested = _tested(found, sides, tell)
+    tested = _tested(found, sides, first[0], tell)
     if any(cause.status == "confirmed" for cause in tested):
         return verdict.with_causes(tested)
     for side, outcome, reproduced in zip(sides, first, verdict.reproduced, strict=True):
-        if reproduced or outcome.problem or outcome.data != side.record.folder.header["data_digest"]:
+        if reproduced or outcome.problem or outcome.data != side.record.folder.header.get("data_digest"):
             continue
         tell({"event": "note", "text": f"run {side.name} does not repeat: running its step once more"})
         again = side.rerun(tell, traced=True)
         if not _alike(outcome, again):
-            return _nondeterministic(verdict, side, outcome, again, tested)
+            return _nondeterministic(verdict, side, outcome, again, [*_hash_order(side, tell), *tested])
     return verdict.with_causes(tested)
 
 
 def _alike(a: Outcome, b: Outcome) -> bool:
     """Whether two reruns of the same step did the same."""
     return (a.found, a.left, a.state, a.examples) == (b.found, b.left, b.state, b.examples)
+
+
+def _hash_order(side: Side, tell: Hear) -> list[Cause]:
+    """Whether a step that does not repeat does once Python's hashes are fixed: the order of a set is the cause then."""
+    command = side.record.folder.header.get("command")
+    if command is None or command["hash_seed"] is not None:
+        return []  # a worker of ours has them fixed
+    fixed = [side.rerun(tell, traced=False, variables={"PYTHONHASHSEED": "0"}) for _ in range(2)]
+    if fixed[0].problem or not _alike(fixed[0], fixed[1]):
+        return []
+    because = "the step was run twice with PYTHONHASHSEED=0 and gave equal bits, and twice without and gave other bits"
+    return [Cause("variable", "PYTHONHASHSEED (the order of a set)", "not set", "not set", "confirmed", because)]
 
 
 def _nondeterministic(verdict: Verdict, side: Side, a: Outcome, b: Outcome, tested: Sequence[Cause]) -> Verdict:
@@ -183,14 +215,19 @@ def _unrepeatable(divergence: Divergence | None, starts: Sequence[str], examples
     return f"the operation {operation.name}{where}: equal inputs, other outputs"
 
 
-def _tested(found: Sequence[Cause], sides: Sequence[Side], tell: Hear) -> list[Cause]:
-    """Each suspect with its status: exchanged alone, and if none explains it alone, all together."""
+def _tested(found: Sequence[Cause], sides: Sequence[Side], base: Outcome, tell: Hear) -> list[Cause]:
+    """Each suspect with its status: exchanged alone, and if none explains it alone, all together.
+
+    Arguments:
+        base: run A's step as it was. Unless it gave A's bits, what gives B's may do so by chance: then nothing is
+            confirmed but that the data, which A's step was run on, are B's by now.
+    """
     testable = [cause for cause in found if cause.change is not None][:_MOST_TESTS]
     left = [cause for cause in found if not any(cause is other for other in testable)]
     for cause in testable:
         tell({"event": "note", "text": f"testing {cause.kind} {cause.what}"})
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        tested = list(pool.map(lambda cause: _test(cause, sides, tell), testable))
+        tested = list(pool.map(lambda cause: _test(cause, sides, base, tell), testable))
     if any(cause.status == "confirmed" for cause in tested):
         alone = "another cause explains the difference alone"
         tested = [
@@ -198,10 +235,12 @@ def _tested(found: Sequence[Cause], sides: Sequence[Side], tell: Hear) -> list[C
             for cause in tested
         ]
         return [*tested, *(replace(cause, status="excluded", because=alone) for cause in left)]
+    if not same(base.found, sides[0].expected):
+        return [*tested, *left]
     return [*_together(tested, sides, tell), *left]
 
 
-def _test(cause: Cause, sides: Sequence[Side], tell: Hear) -> Cause:
+def _test(cause: Cause, sides: Sequence[Side], base: Outcome, tell: Hear) -> Cause:
     """Exchange one thing in run A's step."""
     assert cause.change is not None, "only what can be exchanged is tested"
     a, b = sides
@@ -209,6 +248,9 @@ def _test(cause: Cause, sides: Sequence[Side], tell: Hear) -> Cause:
     step = f"A's step {a.target.step}"
     if outcome.problem:
         return replace(cause, because=f"the test failed: {outcome.problem}")
+    moved = cause.kind == "data" and base.data != a.record.folder.header.get("data_digest")
+    if not same(base.found, a.expected) and not moved:
+        return replace(cause, because=f"not tested: {step} does not come out here as it was recorded")
     if same(outcome.found, b.expected):
         return replace(
             cause, status="confirmed", because=f"{step} with B's value, and nothing else of B's, gave B's bits"

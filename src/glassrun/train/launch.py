@@ -29,7 +29,7 @@ Event = dict[str, Any]
 Hear = Callable[[Event], None]
 
 # Variables of torch, oneDNN (also by its older name), MKL and OpenMP: many change bits, some can make a run hang.
-_DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 _GRACE = 2.0  # seconds that the other workers have to say why they fail too, before they are killed
 
 
@@ -54,7 +54,7 @@ def choose_workers(wanted: int | None, shards: int) -> int:
 
 def environment(numerics: Numerics) -> dict[str, str]:
     """A worker's environment: this one's, with the variables that decide bits set from the recipe's numerics."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(_DECIDE_BITS)}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(DECIDE_BITS)}
     threads = str(numerics.threads)
     variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}
     # A model of the user's may iterate over a set of names: all workers must do it in one order, and every run.
@@ -70,7 +70,7 @@ def ignored_variables(numerics: Numerics) -> list[str]:
     return [
         f"{name}={value} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
         for name, value in sorted(os.environ.items())
-        if name.startswith(_DECIDE_BITS) and used.get(name) != value
+        if name.startswith(DECIDE_BITS) and used.get(name) != value
     ]
 
 

@@ -61,6 +61,8 @@ class Trainer:
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
         self.sums = [summed_in(parameter) for parameter in self.parameters]
+        self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
+        self.untrained = [(stored_name(name, tensor), tensor) for name, tensor in untrained(state)]
         self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
         self.attributes = Attributes(state.model, state.task)
@@ -78,8 +80,8 @@ class Trainer:
     @property
     def ledger_names(self) -> list[str]:
         """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
-        parameters = [f"parameter {name}" for name in self._stored_names(self.parameters)]
-        return parameters + [f"gradient {name}" for name in self._stored_names(self.sums)]
+        parameters = [f"parameter {name}" for name in self.stored_parameters]
+        return parameters + [f"gradient {name}" for name in self.stored_sums]
 
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
@@ -123,7 +125,7 @@ class Trainer:
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
         gradients = total.tensors()
-        gradient_prints, _ = self._fingerprints(gradients)
+        own_prints = self._own_prints(gradients)  # now: clipping changes them in place
         loss, batch_print = self._of_all_slices(losses, slices.batches)
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
@@ -133,8 +135,11 @@ class Trainer:
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
-        buffers_print = buffers_fingerprint(state, self.fingerprinter)
-        parameter_prints, held = self._fingerprints(self.parameters, alike=self._held(buffers_print))
+        buffers_print = combine((name, self.fingerprinter(tensor)) for name, tensor in self.untrained)
+        own_prints += self._own_prints(self.parameters)
+        (gradient_prints, parameter_prints), held = self._all_prints(
+            [gradients, self.parameters], own_prints, alike=self._held(buffers_print)
+        )
         if any(values != held[0] for values in held):
             raise self._disagreement(step, gradients, rate)
         state.step = step
@@ -147,8 +152,8 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             batch=batch_print,
-            gradients=combine(zip(self._stored_names(self.sums), gradient_prints, strict=True)),
-            parameters=combine(zip(self._stored_names(self.parameters), parameter_prints, strict=True)),
+            gradients=combine(zip(self.stored_sums, gradient_prints, strict=True)),
+            parameters=combine(zip(self.stored_parameters, parameter_prints, strict=True)),
             buffers=buffers_print,
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
@@ -242,17 +247,23 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _fingerprints(
-        self, tensors: Sequence[Tensor | None], *, alike: Sequence[int] = ()
-    ) -> tuple[list[int | None], list[list[int]]]:
-        """One fingerprint per tensor, the work divided over the workers; and by rank what all should have alike."""
+    def _own_prints(self, tensors: Sequence[Tensor | None]) -> list[int]:
+        """The fingerprints of this worker's part of the tensors; equally many on every worker."""
         rank, world_size = self.workers.rank, self.workers.world_size
         own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]
-        longest = -(-len(tensors) // world_size)
-        everyone = self.workers.gather([*own, *[0] * (longest - len(own)), *alike])
-        values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
-        found = [None if t is None else value for t, value in zip(tensors, values, strict=True)]
-        return found, [values[longest:] for values in everyone]
+        return own + [0] * (-(-len(tensors) // world_size) - len(own))
+
+    def _all_prints(
+        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
+    ) -> tuple[list[list[int | None]], list[list[int]]]:
+        """For each group of tensors the fingerprints, from the parts of all workers; and what all should have alike."""
+        everyone = self.workers.gather([*own, *alike])
+        found, start, world_size = [], 0, self.workers.world_size
+        for tensors in groups:
+            values = [everyone[i % world_size][start + i // world_size] for i in range(len(tensors))]
+            found.append([None if t is None else value for t, value in zip(tensors, values, strict=True)])
+            start += -(-len(tensors) // world_size)
+        return found, [values[start:] for values in everyone]
 
     def _held(self, buffers: str) -> list[int]:
         """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
@@ -271,7 +282,7 @@ class Trainer:
     def parameters_fingerprint(self) -> str:
         """One fingerprint for all trained parameters as they are now; each worker does all of the work."""
         prints = [self.fingerprinter(parameter) for parameter in self.parameters]
-        return combine(zip(self._stored_names(self.parameters), prints, strict=True))
+        return combine(zip(self.stored_parameters, prints, strict=True))
 
     def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
         return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]

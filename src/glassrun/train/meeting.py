@@ -108,4 +108,4 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's DistError
-        raise WorkerLost(f"the ranks do not reach each other: {str(error).splitlines()[0]}") from None
+        raise WorkerLost(f"the ranks do not reach each other: {str(error).partition('. ')[0]}") from None

@@ -29,7 +29,6 @@ class Rank:
     host: str
     port: int
     agent_has_store: bool
-    restarts: int
 
     @property
     def several_machines(self) -> bool:
@@ -46,7 +45,6 @@ class Rank:
             "rank": self.rank,
             "world_size": self.active(shards),
             "meeting": meeting | {"serve": self.rank == 0 and not self.agent_has_store},
-            "restarts": self.restarts,
         }
 
     def variables(self) -> dict[str, str]:
@@ -79,7 +77,6 @@ def find() -> Rank | None:
         host=said["MASTER_ADDR"],
         port=int(said["MASTER_PORT"]),
         agent_has_store=said["TORCHELASTIC_USE_AGENT_STORE"] == "True",
-        restarts=int(said["TORCHELASTIC_RESTART_COUNT"]),
     )
 
 

@@ -106,4 +106,4 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise WorkerLost(f"the connection to another worker broke: {str(error).splitlines()[0]}") from None
+        raise WorkerLost(f"the connection to another worker broke: {str(error).partition('. ')[0]}") from None
