@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import glassrun as api
 from glassrun.errors import ModelError, WorkerLost
 from glassrun.keys import derive
-from glassrun.train.disagreement import disagreement, word_sum
+from glassrun.train.disagreement import WordSum, disagreement
 from glassrun.train.elastic import endure, left
 from support import Done, Made, alive, bits_of, children, glassrun, kill, start, wait_for
 
@@ -334,19 +334,23 @@ VALUES = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
 @given(VALUES, st.integers(0, 49), st.integers(0, 63))
 def test_one_flipped_bit_changes_the_sum(values: list[int], place: int, bit: int) -> None:
     tensors = [torch.tensor(values), torch.tensor([1.5, -2.5, 3.5])]
-    before = word_sum(tensors)
+    word_sum = WordSum(tensors)
+    before = word_sum()
     words = tensors[0].numpy().view(np.uint64)
     words[place % len(values)] ^= np.uint64(1 << bit)
-    assert word_sum(tensors) != before
+    assert word_sum() != before
+    assert word_sum() == WordSum(tensors)()
 
 
 def test_the_sum_covers_every_tensor_and_the_odd_end() -> None:
-    tensors = [torch.zeros(3), torch.zeros(5, dtype=torch.bfloat16), torch.zeros(1)]
-    assert word_sum([]) == word_sum(tensors) == 0
+    tensors = [torch.zeros(3), torch.zeros(5, dtype=torch.bfloat16), torch.zeros(1), torch.zeros(8)]
+    word_sum = WordSum(tensors)
+    assert WordSum([])() == word_sum() == 0
     for tensor in tensors:
         tensor[-1] = 1.0
-        assert word_sum(tensors) != 0
-        tensor[-1] = 0.0
+        assert word_sum() != 0
+        tensor.data = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        assert word_sum() == 0
 
 
 def test_the_minority_and_the_first_tensor_are_named() -> None:
@@ -366,8 +370,8 @@ def test_the_minority_and_the_first_tensor_are_named() -> None:
 @pytest.mark.parametrize(
     ("kind", "workers", "at", "rank", "step", "said"),
     [
-        ("FlippingParameter", 2, 10, 1, 5, ["first in second.weight float32 10x7", "those of worker 1 do not follow"]),
-        ("FlippingParameter", 2, 1, 0, 1, ["first in second.weight float32 10x7", "those of worker 0 do not follow"]),
+        ("FlippingParameter", 2, 10, 1, 5, ["first in second.weight float32 10x7", "worker 1's do not follow"]),
+        ("FlippingParameter", 2, 1, 0, 1, ["first in second.weight float32 10x7", "worker 0's do not follow"]),
         ("FlippingParameter", 4, 7, 2, 7, ["worker 2 of 4 computed something else", "first in second.weight"]),
         ("FlippingFrozen", 2, 14, 1, 7, ["first in frozen float32 5", "cannot be told"]),
         ("FlippingOptimizer", 2, 16, 1, 8, ["first in optimizer state first.weight/exp_avg float32 7x64"]),

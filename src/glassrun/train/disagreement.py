@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from glassrun.errors import WorkersDisagree
@@ -21,15 +20,29 @@ if TYPE_CHECKING:
     from glassrun.train.loop import Trainer
 
 
-def word_sum(tensors: Sequence[Tensor]) -> int:
-    """The sum modulo 2⁶⁴ of all 64-bit words of the tensors: one flipped bit always changes it.
+class WordSum:
+    """The sum modulo 2⁶⁴ of all 64-bit words of some tensors: one flipped bit always changes it.
 
-    >>> word_sum([torch.tensor([3, -1]), torch.tensor([5])])
+    The memory is read where it lies. Looking for it anew each time takes four times as long as the sum (measured).
+
+    >>> import torch
+    >>> WordSum([torch.tensor([3, -1]), torch.tensor([5])])()
     7
     """
-    if not tensors:
-        return 0
-    return int(torch.stack([as_words(tensor).sum() for tensor in tensors]).sum().item()) % 2**64
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._words = [as_words(tensor).numpy() for tensor in tensors]
+        self._places = [words.ctypes.data for words in self._words]
+
+    def __call__(self) -> int:
+        """The sum as it is now."""
+        total = 0
+        for tensor, words, place in zip(self._tensors, self._words, self._places, strict=True):
+            # Elsewhere: `.data` was replaced, or the words are a copy because the bytes are no multiple of 8.
+            here = words if tensor.data_ptr() == place else as_words(tensor).numpy()
+            total += int(here.sum())
+        return total % 2**64
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Evidence:
         wrong = [rank for rank in range(len(self.prints)) if follows is not None and rank not in follows]
         verdict = "which of them is right cannot be told from the recorded state"
         if len(wrong) == 1:
-            verdict = f"those of worker {wrong[0]} do not follow from the recorded state, the others do"
+            verdict = f"worker {wrong[0]}'s do not follow from the recorded state, worker {1 - wrong[0]}'s do"
         return disagreement(self.step, self.names, self.prints, f"; {verdict}")
 
 

@@ -20,7 +20,7 @@ from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
-from glassrun.train.disagreement import Evidence, disagreement, word_sum
+from glassrun.train.disagreement import Evidence, WordSum, disagreement
 from glassrun.train.evaluate import Evaluation, evaluate
 from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
@@ -59,6 +59,7 @@ class Trainer:
         self.fingerprinter = Fingerprinter()
         self.names = [name for name, _ in state.named_parameters]
         self.parameters = [parameter for _, parameter in state.named_parameters]
+        self.parameters_sum = WordSum(self.parameters)
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
         self.sums = [summed_in(parameter) for parameter in self.parameters]
         self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
@@ -183,7 +184,7 @@ class Trainer:
             return
         state = self.state
         tensors = optimizers.state_tensors(state.optimizer, state.named_parameters)
-        held = self.workers.gather([word_sum(list(tensors.values()))])
+        held = self.workers.gather([WordSum(list(tensors.values()))()])
         if any(values != held[0] for values in held):
             names = [f"optimizer state {stored_name(name, tensor)}" for name, tensor in tensors.items()]
             prints = self.workers.gather([self.fingerprinter(tensor) for tensor in tensors.values()])
@@ -267,7 +268,7 @@ class Trainer:
 
     def _held(self, buffers: str) -> list[int]:
         """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
-        return [word_sum(self.parameters), int(buffers, 16)] if self.workers.world_size > 1 else []
+        return [self.parameters_sum(), int(buffers, 16)] if self.workers.world_size > 1 else []
 
     def _disagreement(self, step: int, gradients: list[Tensor | None], rate: float) -> WorkersDisagree:
         """The workers' parameters or buffers differ: everyone tells the fingerprints of all of them."""

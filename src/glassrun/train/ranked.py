@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glassrun import config
+from glassrun.errors import ConfigError
 from glassrun.train import writer
 from glassrun.train.opening import open_folder
+
+if TYPE_CHECKING:
+    from glassrun.train.meeting import Meeting
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -19,15 +23,42 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     from glassrun.train.meeting import Meeting
 
     meeting = Meeting(job["meeting"], job["rank"])
+    result: dict[str, Any] = {}
     if folder is not None:
         recipe = recipe.model_copy(update={"seed": folder.recipe.seed})
-        meeting.say({"config": recipe.plain()})
+        meeting.say({"config": recipe.plain(), "numerics": _numerics(recipe)})
         why = {"why": "torchrun started the workers again"} if folder.began else {}
         result = writer.train(folder, recipe, job | why | {"store": meeting.store}, tell)
     else:
-        recipe = config.validate(meeting.hear()["config"], "recipe")
+        recipe = _agreed(meeting, job["rank"])
         if job["rank"] < job["world_size"]:
             writer.compute(None, recipe, job | {"store": meeting.store}, tell)
-        result = {}
     meeting.part()
     return result
+
+
+def _agreed(meeting: Meeting, rank: int) -> config.Recipe:
+    """The recipe as rank 0 says it; its machine's numerics must be those of this one.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    from glassrun.record.environment import differences
+
+    heard = meeting.hear()
+    recipe = config.validate(heard["config"], "recipe")
+    found = differences(heard["numerics"], _numerics(recipe))
+    if found:
+        raise ConfigError(
+            f"torchrun: rank {rank} is on a machine that gives other bits than that of rank 0 (recorded there, here): "
+            f"{'; '.join(found)}. Take machines that are alike, with the same versions installed"
+        )
+    return recipe
+
+
+def _numerics(recipe: config.Recipe) -> dict[str, Any]:
+    from glassrun.record.environment import numerics
+    from glassrun.train.state import set_numerics
+
+    set_numerics(recipe.numerics)
+    return numerics()
