@@ -78,7 +78,7 @@ class RunFolder:
         folder = Path(path).absolute()
         if not folder.is_dir():
             raise RunFolderError(f"{path}: no such run folder{_known_runs(folder)}")
-        header = _read_header(folder / "run.json")
+        header = read_header(folder / "run.json")
         recipe = _recipe(folder, header)
         return cls(folder, header, recipe)
 
@@ -217,6 +217,9 @@ class RunFolder:
             (line, ledger.without_checksum(line, f"{self.metrics_path}, line {number}"))
             for number, line in enumerate(lines, start=1)
         ]
+        for number, (_, values) in enumerate(found, start=1):
+            if type(values.get("step")) is not int or not isinstance(values.get("split"), str):
+                raise RunFolderError(f"{self.metrics_path}, line {number}: not an evaluation: it has no step or split")
         expected = self.header.get("metrics_digest")
         if expected is not None and expected != digest_bytes(b"".join(lines)):
             raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
@@ -260,7 +263,12 @@ def _encode_header(header: Mapping[str, Any]) -> bytes:
     return (json.dumps({**header, "checksum": checksum}, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """What `run.json` says, its checksum and format checked.
+
+    Raises:
+        RunFolderError: it is missing, changed, or of another format.
+    """
     try:
         header = json.loads(path.read_bytes())
         checksum = header.pop("checksum") if isinstance(header, dict) else None

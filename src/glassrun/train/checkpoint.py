@@ -98,7 +98,11 @@ def read(path: Path) -> Checkpoint:
         step = int(values["step"])
         if values["format"] != FORMAT or f"step-{step:06d}" != path.name:
             raise ValueError(f"it is of format {values['format']} and step {step}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        texts = [values["chain"], values["metrics"], *(values["files"][name] for name in (MODEL, OPTIMIZER))]
+        texts += [values["fingerprints"][what] for what in ("parameters", "buffers", "optimizer")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a digest or a fingerprint in it is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path / STATE, str(error)) from None
     for name in (MODEL, OPTIMIZER):
         _bytes(path, name, values["files"])
