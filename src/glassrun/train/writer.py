@@ -170,7 +170,12 @@ def _keep_code(folder: RunFolder) -> None:
 
     found, recorded = code.collect(), folder.header["code"]
     if found.digests.keys() > recorded["files"].keys() and not code.differences(recorded, found):
-        folder.update(code=_write_code(folder))
+        kept = _write_code(folder)
+        sessions = [
+            session | {"code": kept["digest"]} if session["code"] == recorded["digest"] else session
+            for session in folder.header["sessions"]
+        ]
+        folder.update(code=kept, sessions=sessions)
 
 
 def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
