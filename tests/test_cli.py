@@ -13,7 +13,7 @@ import pytest
 import glassrun as api
 from support import Made, glassrun
 
-COMMANDS = ("train", "resume", "replay", "predict", "report", "show", "recipes")
+COMMANDS = ("train", "resume", "replay", "pack", "predict", "report", "show", "doctor", "recipes")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -38,6 +38,7 @@ class _Initial(_Form):
 class _Header(_Form):
     name: str
     status: Literal["preparing", "running", "complete", "stopped"]
+    config: dict[str, Any]
     import_path: list[str]
     identity: Digest
     initial: _Initial
@@ -65,4 +66,4 @@ def check(header: Mapping[str, Any], where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise RunFolderError(f"{where}: not the header of a run: {name}: {first['msg']}") from None
+        raise RunFolderError(f"{where}: not the header of a run: {name!r}: {first['msg']}") from None
