@@ -17,7 +17,7 @@ from glassrun.record.bundle import Bundle, open_bundle
 from glassrun.record.code import lay_out, read_archive
 from glassrun.record.files import writing
 from glassrun.record.header import check
-from glassrun.record.run_folder import RunFolder, what_occupies
+from glassrun.record.run_folder import RunFolder, read_header, what_occupies
 from glassrun.run import Elsewhere, Replay, Run
 from glassrun.train.launch import Hear, launch
 
@@ -82,7 +82,8 @@ def replay(
     with _place(unpack) as place:
         contents = _contents(bundle, place, whole=True)
         code = place / "code"
-        lay_out(contents.code, code)
+        with writing(code):
+            lay_out(contents.code, code)
         python = None
         if make_env:
             environment = contents.folder.header["environment"]
@@ -198,8 +199,8 @@ def _contents(bundle: Bundle, place: Path, *, whole: bool) -> Contents:
     """Unpack, and check all that can be checked against itself; errors name the bundle, not where it was unpacked."""
     try:
         bundle.unpack(place, whole=whole)
+        check(read_header(place / "run.json"), f"{place}/run.json")
         folder = RunFolder.open(place)
-        check(folder.header, "run.json")
         if not isinstance(folder.recipe.seed, int):
             raise RunFolderError(
                 f"{place}/run.json: seed: expected the number that was drawn, found {folder.recipe.seed}"

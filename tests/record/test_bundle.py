@@ -311,6 +311,23 @@ def test_more_comes_out_than_the_manifest_says(packed: Path, tmp_path: Path) -> 
     assert (tmp_path / "unpacked" / "data/path/0/bomb").stat().st_size <= 2**20
 
 
+def test_other_content_of_the_same_size(packed: Path, tmp_path: Path) -> None:
+    """With a checksum of the zip's own that fits."""
+    entries = entries_of(packed)
+    whole = {**entries, "manifest.json": manifest_for(entries), "metrics.jsonl": bytes(len(entries["metrics.jsonl"]))}
+    told = refused(write(tmp_path / "b.glassrun", sorted(whole.items())), tmp_path)
+    assert "metrics.jsonl: it is not what the bundle's manifest says" in told
+
+
+def test_what_is_read_whole_is_announced_as_small(packed: Path, tmp_path: Path) -> None:
+    entries = entries_of(packed)
+    huge = json.loads(manifest_for(entries))
+    huge["entries"]["run.json"]["bytes"] = 2**27
+    whole = {**entries, "manifest.json": json.dumps(huge).encode()}
+    told = refused(write(tmp_path / "b.glassrun", sorted(whole.items())), tmp_path)
+    assert "run.json: 134217728 bytes" in told
+
+
 def test_headers_that_lie_about_sizes(packed: Path, tmp_path: Path) -> None:
     """The central directory says 5 bytes where a megabyte comes out."""
     entries = entries_of(packed) | {"data/path/0/bomb": bytes(2**20)}

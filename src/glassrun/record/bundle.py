@@ -275,7 +275,7 @@ def open_bundle(path: Path) -> Bundle:
     found = {entry.filename for entry in entries} - {MANIFEST}
     if set(manifest.entries) != found:
         odd = min(set(manifest.entries) ^ found)
-        raise BundleError(f"{path}: {odd}: expected what the manifest lists and nothing else. Get the bundle again")
+        raise BundleError(f"{path}: {odd!r}: expected what the manifest lists and nothing else. Get the bundle again")
     missing = [name for name in RUN_FILES if name not in found]
     if missing:
         raise BundleError(f"{path}: {missing[0]} is missing. Get the bundle again")

@@ -79,6 +79,10 @@ def read(path: Path) -> Checkpoint:
         step = int(values["step"])
         if values["format"] != FORMAT or f"step-{step:06d}" != path.name:
             raise ValueError(f"it is of format {values['format']} and step {step}")
+        texts = [values["chain"], values["metrics"], *(values["files"][name] for name in (MODEL, OPTIMIZER))]
+        texts += [values["fingerprints"][what] for what in ("parameters", "buffers", "optimizer")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a digest or a fingerprint in it is no text")
         for name in ("chain", "metrics", "fingerprints", "files"):
             if not isinstance(values[name], dict if name in ("fingerprints", "files") else str):
                 raise ValueError(f"{name} is {values[name]!r}")

@@ -39,6 +39,7 @@ class _Header(_Form):
     name: str
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     status: Literal["preparing", "running", "complete", "stopped"]
+    config: dict[str, Any]
     import_path: list[str]
     identity: Digest
     initial: _Initial
@@ -67,4 +68,4 @@ def check(header: Mapping[str, Any], where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise RunFolderError(f"{where}: not the header of a run: {name}: {first['msg']}") from None
+        raise RunFolderError(f"{where}: not the header of a run: {name!r}: {first['msg']}") from None

@@ -111,7 +111,12 @@ def without_checksum(line: bytes, where: str) -> dict[str, object]:
             f"{where}: the line's checksum does not match its content: it was changed after it was written. "
             "Restore the file from a copy; nothing was changed here"
         )
-    values: dict[str, object] = json.loads(head + b"}")
+    try:
+        values = json.loads(head + b"}")
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(values, dict):
+        raise RunFolderError(f"{where}: not a JSON object")
     return values
 
 
@@ -160,7 +165,7 @@ def _decode(values: Mapping[str, object], where: str) -> Line:
         }
         step = Step(**fields)
         return Line(step, str(values["chain"]), float(str(values["seconds"])))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise RunFolderError(f"{where}: not a ledger line: {error}") from None
 
 
@@ -211,9 +216,9 @@ class TensorTable:
         (length,) = struct.unpack_from("<Q", data, len(_MAGIC))
         try:
             names = json.loads(data[start : start + length])
-        except ValueError:
-            names = None
-        table = cls(names if isinstance(names, list) else [])
+            table = cls(names if isinstance(names, list) else [])
+        except (ValueError, RecursionError):
+            table = cls([])
         if data[: len(table.header)] != table.header or not all(isinstance(name, str) for name in table.names):
             raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
         rows = (

@@ -110,7 +110,7 @@ class RunFolder:
         folder = Path(path).absolute()
         if not folder.is_dir():
             raise RunFolderError(f"{path}: no such run folder{_known_runs(folder)}")
-        header = _read_header(folder / "run.json")
+        header = read_header(folder / "run.json")
         recipe = _recipe(folder, header) if header["kind"] == TRAINED else None
         return cls(folder, header, recipe)
 
@@ -466,7 +466,12 @@ def _encode_header(header: Mapping[str, Any]) -> bytes:
     return (json.dumps({**header, "checksum": checksum}, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """What `run.json` says, its checksum and format checked.
+
+    Raises:
+        RunFolderError: it is missing, changed, or of another format.
+    """
     try:
         header = json.loads(path.read_bytes())
         checksum = header.pop("checksum") if isinstance(header, dict) else None

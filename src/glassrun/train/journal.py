@@ -153,7 +153,7 @@ class Comparing:
     def _first_tensor(self, outcome: Outcome) -> str:
         """The first tensor that is not as recorded at this step, gradients before parameters; empty for none."""
         recorded = self.rows.get(outcome.step.step)
-        if recorded is None:
+        if recorded is None or len(recorded) != len(outcome.tensors):  # changed code can make another model
             return ""
         different = [name for name, a, b in zip(self.names, recorded, outcome.tensors, strict=True) if a != b]
         return next((name for name in sorted(different, key=lambda name: not name.startswith("gradient"))), "")

@@ -79,12 +79,16 @@ def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: 
     except NotFinite as error:
         reason = str(error)
     journal.close()
-    lines = folder.lines()
-    last = lines[-1]
+    last = folder.lines()[-1]
+    recorded, kept = folder.header["code"], code.kept(folder.path, folder.header["code"])
     folder.update(
         status=STOPPED if reason else COMPLETE,
         reason=reason,
-        code=code.kept(folder.path, folder.header["code"]),
+        code=kept,
+        sessions=[
+            session | {"code": kept["digest"]} if session["code"] == recorded["digest"] else session
+            for session in folder.header["sessions"]
+        ],
         steps=last.step.step,
         chain=last.chain,
         parameters=last.step.parameters,
