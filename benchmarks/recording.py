@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RECIPE_STEPS, DECODER_STEPS = 100, 6
+RECIPE_STEPS, DECODER_STEPS = 200, 12
 
 
 def main() -> None:
