@@ -10,11 +10,16 @@
 Each pair of runs is made one after the other, the order of the two changing from pair to pair, because other load on
 the machine comes and goes. What is compared is the time from the first step's beginning to the end; the start-up, in
 which the folder is made, is told beside it.
+
+Where other load leaves no clock to trust, processor time still tells: `own_cpu` is what recording takes of a step's
+processor time, on one thread. For the recipe, recorded and unrecorded steps are made in turn in one process; for the
+decoder, the recorder's part of each step is timed between two hooks of the optimizer and around `run.step`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -29,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+RECIPE_STEPS, DECODER_STEPS = 200, 12
 
 
 def main() -> None:
@@ -36,13 +42,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--steps", type=int, default=400, help="of shakespeare-char")
-    options.add_argument("--decoder-steps", type=int, default=12)
     options.add_argument("--text", type=Path)
     options.add_argument("--out", type=Path)
-    options.add_argument("--decoder", choices=["on", "off"], help=argparse.SUPPRESS)  # one run, in a process of its own
+    # One part, in a process of its own.
+    options.add_argument("--decoder", choices=["on", "off"], help=argparse.SUPPRESS)
+    options.add_argument("--own", choices=["recipe", "decoder"], help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.decoder:
-        print(json.dumps(decoder(given.decoder_steps, recorded=given.decoder == "on")))
+        print(json.dumps(decoder(recorded=given.decoder == "on")))
+        return
+    if given.own:
+        print(json.dumps(own_cpu_of_the_recipe(given.text) if given.own == "recipe" else own_cpu_of_the_decoder()))
         return
     with tempfile.TemporaryDirectory() as scratch:
         text = given.text or made_up_text(Path(scratch) / "text.txt")
@@ -50,8 +60,14 @@ def main() -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": " ".join(["python", "benchmarks/recording.py", *sys.argv[1:]]),
             "machine": machine(),
-            "shakespeare-char": pairs(given.pairs, lambda on: shakespeare(text, given.steps, Path(scratch), on)),
-            "decoder": pairs(given.pairs, lambda on: process(on, given.decoder_steps)),
+            "shakespeare-char": {
+                "own_cpu": process("--own", "recipe", "--text", text),
+                **pairs(given.pairs, lambda on: shakespeare(text, given.steps, Path(scratch), on)),
+            },
+            "decoder": {
+                "own_cpu": process("--own", "decoder"),
+                **pairs(given.pairs, lambda on: process("--decoder", "on" if on else "off", threads=2)),
+            },
             "fingerprints": fingerprints(),
         }
     print(json.dumps(found, indent=1))
@@ -102,52 +118,129 @@ def shakespeare(text: Path, steps: int, scratch: Path, on: bool) -> dict[str, fl
     }
 
 
-def process(on: bool, steps: int) -> dict[str, float]:
-    """One run of the decoder in a process of its own, with two threads."""
-    command = [sys.executable, __file__, "--decoder", "on" if on else "off", "--decoder-steps", str(steps)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
-    )
+def process(*arguments: object, threads: int = 1) -> dict[str, float]:
+    """One part in a process of its own."""
+    variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "MKL_CBWR": "AUTO"}
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | variables)
     return dict(json.loads(done.stdout))
 
 
-def decoder(steps: int, *, recorded: bool) -> dict[str, float]:
+class Decoder:
+    """A language model of 4.8 M parameters, and a plain loop's step."""
+
+    def __init__(self) -> None:
+        import torch
+
+        from glassrun.models.language_model import LanguageModel
+
+        torch.manual_seed(1)
+        self.model = LanguageModel(65, 256, num_layers=6, d_model=256, num_heads=4, d_ff=1024)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        assert 4.6e6 < parameters < 5e6, f"{parameters} parameters"
+
+    def step(self) -> dict[str, Any]:
+        """What `run.step` takes."""
+        import torch
+
+        tokens = torch.randint(65, (16, 257))
+        logits = self.model(tokens[:, :-1])
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"model": self.model, "optimizer": self.optimizer, "loss": loss, "batch": tokens}
+
+
+def decoder(*, recorded: bool) -> dict[str, float]:
     """A plain loop; the first step is not counted, in which memory is taken and, recorded, the folder is completed."""
-    import torch
+    import glassrun
+
+    loop, times = Decoder(), []
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        run = stack.enter_context(glassrun.record(Path(scratch) / "run")) if recorded else None
+        for _ in range(DECODER_STEPS + 1):
+            started = time.perf_counter()
+            done = loop.step()
+            if run:
+                run.step(**done)
+            times.append(time.perf_counter() - started)
+    return {"seconds": round(sum(times[1:]), 3), "step_ms": round(1000 * statistics.median(times[1:]), 2)}
+
+
+def own_cpu_of_the_decoder() -> dict[str, float]:
+    """The recorder's hook is between two hooks of ours, for hooks run in the order in which they were made."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     import glassrun
-    from glassrun.models.language_model import LanguageModel
 
-    torch.manual_seed(1)
-    model = LanguageModel(65, 256, num_layers=6, d_model=256, num_heads=4, d_ff=1024)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert 4.6e6 < parameters < 5e6, f"{parameters} parameters"
+    loop, marks, own, rest = Decoder(), [], [], []
 
-    def train_step(tokens: torch.Tensor) -> torch.Tensor:
-        logits = model(tokens[:, :-1])
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
+    def mark(*_: Any) -> None:
+        marks.append(time.process_time())
 
-    run = glassrun.record(tempfile.mkdtemp()) if recorded else None
-    if run:
-        run.__enter__()
-    times = []
-    for _ in range(steps + 1):
-        started = time.perf_counter()
-        tokens = torch.randint(65, (16, 257))
-        loss = train_step(tokens)
-        if run:
-            run.step(model=model, optimizer=optimizer, loss=loss, batch=tokens)
-        else:
-            float(loss)
-        times.append(time.perf_counter() - started)
-    if run:
-        run.__exit__(None, None, None)
-    return {"seconds": round(sum(times[1:]), 3), "step_ms": round(1000 * statistics.median(times[1:]), 2)}
+    with tempfile.TemporaryDirectory() as scratch:
+        before = register_optimizer_step_pre_hook(mark)
+        with glassrun.record(Path(scratch) / "run") as run:
+            after = register_optimizer_step_pre_hook(mark)
+            for _ in range(DECODER_STEPS + 1):
+                mark()
+                done = loop.step()
+                mark()
+                run.step(**done)
+                mark()
+        before.remove()
+        after.remove()
+    for started, reads, updates, steps, ended in zip(*(marks[place::5] for place in range(5)), strict=True):
+        own.append(updates - reads + ended - steps)
+        rest.append(ended - started - own[-1])
+    return shares(own[1:], rest[1:])
+
+
+def own_cpu_of_the_recipe(text: Path) -> dict[str, float]:
+    """One worker; each step twice, recorded and not, in an order that changes."""
+    from unrecorded import Unrecorded
+
+    from glassrun import config
+    from glassrun.record.run_folder import RunFolder
+    from glassrun.train import writer
+    from glassrun.train.journal import Writing
+    from glassrun.train.loop import Trainer
+    from glassrun.train.state import load_data, prepare, set_numerics
+    from glassrun.train.workers import Workers
+
+    recipe = config.load("shakespeare-char", {"data.path": str(text)})
+    set_numerics(recipe.numerics)
+    state = prepare(recipe, load_data(recipe))
+    times: dict[bool, list[float]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder.create(Path(scratch) / "run", recipe, [])
+        start = writer._begin(folder, state, {"world_size": 1}, lambda _: None)
+        trainers = {True: Trainer(state, Workers()), False: Unrecorded(state, Workers())}
+        journal = Writing(folder, trainers[True].ledger_names, start, lambda _: None)
+        for step in range(1, RECIPE_STEPS + 1):
+            for on in (step % 2 == 0, step % 2 == 1):
+                started = time.process_time()
+                outcome = trainers[on].train_step(
+                    step, trainers[on].batches.slices(trainers[on].batches.examples(step))
+                )
+                if on:
+                    journal.step(outcome)
+                times[on].append(time.process_time() - started)
+        journal.close()
+    own = [on - off for on, off in zip(times[True], times[False], strict=True)]
+    return shares(own[5:], times[False][5:])
+
+
+def shares(own: list[float], rest: list[float]) -> dict[str, float]:
+    """Medians over the steps."""
+    recording, step = statistics.median(own), statistics.median(rest)
+    return {
+        "recording_ms": round(1000 * recording, 2),
+        "step_without_ms": round(1000 * step, 2),
+        "percent": round(100 * recording / step, 2),
+    }
 
 
 def fingerprints() -> dict[str, float]:

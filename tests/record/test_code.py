@@ -157,11 +157,11 @@ def test_the_script_that_was_started_is_in_it(tmp_path: Path) -> None:
     script = tmp_path / "my_loop.py"
     script.write_text(
         "from glassrun.record.code import collect\nfound = collect()\nprint(sorted(found.files))\n"
-        "assert found.files['my_loop.py'] == open(__file__, 'rb').read()\n"
+        "assert found.files['__main__.py'] == open(__file__, 'rb').read()\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "my_loop.py" in done.stdout
+    assert "__main__.py" in done.stdout
 
 
 def test_packages_installed_in_editable_mode_and_by_path_files_are_the_users(tmp_path: Path) -> None:
