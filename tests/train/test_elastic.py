@@ -128,7 +128,12 @@ def sessions_of(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("who", "workers", "after_lines", "then"),
-    [("first", 2, 9, 1), ("last", 4, 1, 2), ("last", 1, 22, 1), ("two of them", 4, 13, 2)],
+    [
+        ("first", 2, 9, 1),
+        ("last", 4, 1, 2),
+        pytest.param("last", 1, 22, 1, marks=pytest.mark.long),
+        pytest.param("two of them", 4, 13, 2, marks=pytest.mark.long),
+    ],
 )
 def test_goes_on_by_itself_with_the_same_bits(
     who: str,
@@ -160,6 +165,7 @@ def test_goes_on_by_itself_with_the_same_bits(
     assert "was killed by SIGKILL" in second["why"]
 
 
+@pytest.mark.long
 def test_killed_before_anything_is_written(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = trained_while(run, made.file("odd-lm", **STEPS), 2, lambda crew: kill(crew[0]))
@@ -289,6 +295,7 @@ def comparable(run: Path) -> dict[str, Any]:
     return {key: value for key, value in bits_of(run).items() if key != "chain"}
 
 
+@pytest.mark.long
 def test_a_worker_that_crashes_is_replaced(faulty: Any, never_disturbed: dict[str, Any], tmp_path: Path) -> None:
     done = glassrun("train", faulty("Crashing", 11, 1), "--out", tmp_path / "run", "--workers", 2)
     assert done.code == 0, done.err
@@ -296,6 +303,7 @@ def test_a_worker_that_crashes_is_replaced(faulty: Any, never_disturbed: dict[st
     assert comparable(tmp_path / "run") == never_disturbed
 
 
+@pytest.mark.long
 def test_a_worker_that_always_crashes_is_given_up(faulty: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = glassrun("train", faulty("Crashing", 3, always=True), "--out", run, "--workers", 2)
@@ -314,6 +322,7 @@ def test_a_worker_that_raises_is_not_replaced(faulty: Any, tmp_path: Path) -> No
     assert len(sessions_of(run)) == 1
 
 
+@pytest.mark.long
 def test_a_replay_whose_worker_is_killed_begins_again(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     api.train(made.file("odd-lm", **STEPS), out=run, workers=1)
@@ -371,10 +380,28 @@ def test_the_minority_and_the_first_tensor_are_named() -> None:
     ("kind", "workers", "at", "rank", "step", "said"),
     [
         ("FlippingParameter", 2, 10, 1, 5, ["first in second.weight float32 10x7", "worker 1's do not follow"]),
-        ("FlippingParameter", 2, 1, 0, 1, ["first in second.weight float32 10x7", "worker 0's do not follow"]),
+        pytest.param(
+            "FlippingParameter",
+            2,
+            1,
+            0,
+            1,
+            ["first in second.weight float32 10x7", "worker 0's do not follow"],
+            marks=pytest.mark.long,
+        ),
         ("FlippingParameter", 4, 7, 2, 7, ["worker 2 of 4 computed something else", "first in second.weight"]),
-        ("FlippingFrozen", 2, 14, 1, 7, ["first in frozen float32 5", "cannot be told"]),
-        ("FlippingOptimizer", 2, 16, 1, 8, ["first in optimizer state first.weight/exp_avg float32 7x64"]),
+        pytest.param(
+            "FlippingFrozen", 2, 14, 1, 7, ["first in frozen float32 5", "cannot be told"], marks=pytest.mark.long
+        ),
+        pytest.param(
+            "FlippingOptimizer",
+            2,
+            16,
+            1,
+            8,
+            ["first in optimizer state first.weight/exp_avg float32 7x64"],
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_flipped_bit_is_found_and_nothing_is_lost(

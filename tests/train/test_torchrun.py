@@ -19,7 +19,9 @@ import torch.distributed as dist
 import glassrun as api
 from glassrun.errors import ConfigError
 from glassrun.keys import derive
+from glassrun.record.environment import numerics
 from glassrun.train.meeting import Meeting
+from glassrun.train.ranked import _agreed
 from glassrun.train.torchrun import Rank
 from support import Made, alive, bits_of, children, glassrun, kill, wait_for
 
@@ -125,6 +127,7 @@ def test_a_killed_worker_and_a_surplus_rank(
     assert (run / "run.json").read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_random_seed_is_drawn_once_and_a_folder_can_be_resumed(made: Made, agents: Agents, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = made.file("odd-cnn", seed="random")
@@ -176,6 +179,16 @@ def test_the_interface_is_the_one_that_leads_to_rank_0(monkeypatch: pytest.Monke
         rank(local_world_size=2).variables()
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "mine")
     assert rank(local_world_size=2).variables() == {}
+
+
+def test_machines_that_give_other_bits_are_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glassrun.train.state.set_numerics", lambda _numerics: None)  # it would set this process
+    class Said:
+        def hear(self) -> dict[str, Any]:
+            return {"config": made.recipe("odd-lm"), "numerics": numerics() | {"cpu": "another"}}
+
+    with pytest.raises(ConfigError, match=r"rank 3 .*cpu: recorded another, here"):
+        _agreed(Said(), 3)  # type: ignore[arg-type]
 
 
 def test_a_start_never_meets_the_one_before_it() -> None:
