@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -207,7 +208,8 @@ def test_the_recorded_versions_are_built_and_run_in(packed: Path, tmp_path: Path
     listed = subprocess.run([str(python), "-m", "pip", "freeze", "--all"], capture_output=True, text=True, check=True)
     wanted = (kept / "environment" / "requirements.txt").read_text().splitlines()
     assert torch in wanted
-    assert {line.lower().replace("_", "-") for line in listed.stdout.splitlines()} >= set(wanted)
+    pins = (line.partition("==") for line in listed.stdout.splitlines())
+    assert {f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in pins} >= set(wanted)
 
 
 def test_a_run_that_is_being_written_or_has_no_step_is_not_packed(

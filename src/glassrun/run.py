@@ -310,7 +310,7 @@ class Run:
         folder.check()
         recipe = with_data_path(folder.recipe, data_path or self.data_path)
         first, last = segment(folder, first, last)
-        if elsewhere and data_path is None:
+        if elsewhere:
             recipe = with_data(recipe, elsewhere.data)
         notes: dict[str, None] = {}  # an attempt whose worker was killed has said some already
 
