@@ -6,6 +6,7 @@ import os
 
 os.environ.update({"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ import torch
 from support import Made, make_data
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _numerics_as_before() -> Iterator[None]:
+    """A test that prepares a run in this process sets it to the run's numerics."""
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_deterministic_debug_mode(mode)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import glassrun as api
 from support import Made, glassrun
 
-COMMANDS = ("train", "resume", "replay", "predict", "report", "show", "recipes")
+COMMANDS = ("train", "resume", "replay", "diff", "pack", "predict", "report", "show", "doctor", "recipes", "track")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -203,3 +204,10 @@ def test_the_public_names_hold_still() -> None:
 def test_a_recipe_as_json_and_overrides_that_look_like_other_types(made: Made) -> None:
     recipe = api.Recipe.model_validate_json(json.dumps(made.recipe("odd-lm", name="no")))
     assert recipe.name == "no"
+
+
+def test_a_path_that_is_no_text_is_shown_in_escapes(tmp_path: Path) -> None:
+    done = glassrun("show", os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert done.code == 2
+    assert "caf\\udce9: no such run folder" in done.err
+    assert "Traceback" not in done.err

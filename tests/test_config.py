@@ -116,13 +116,14 @@ CONTRACT: list[tuple[Values, str, Values]] = [
 ]
 FREE: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "", {"name": "other"}),
-    *((recipe, "data", {"workers": 3}) for recipe in (CLASSIFY, TOPICS, DATES)),
+    *((recipe, "data", {"workers": 3, "lock": "/l"}) for recipe in (CLASSIFY, TOPICS, DATES)),
     *(
-        (recipe, "data", {"workers": 3, "path": "/e", "validation": "/v", "test": "/w"})
+        (recipe, "data", {"workers": 3, "lock": "/l", "path": "/e", "validation": "/v", "test": "/w"})
         for recipe in (IMAGES, LANGUAGE, PAIRS)
     ),
     (CLASSIFY, "train", {"eval_every": 7, "checkpoint_every": 7, "keep_checkpoints": 7}),
     (CLASSIFY, "record", {"every": 7}),
+    (CLASSIFY, "track", {"mlflow": {"uri": "http://127.0.0.1"}, "wandb": {"mode": "online"}, "wait": 7}),
 ]
 # Fields that have one value only, or choose the section's class, or are sections.
 FIXED = {"kind", "source", "device", "compile", "data", "model", "batch", "optimizer", "schedule", "train", "numerics"}
@@ -626,3 +627,22 @@ def test_a_random_seed_is_drawn_once_and_then_a_number() -> None:
     assert all(isinstance(seed, int) and 0 <= seed < 2**63 for seed in drawn)
     resolved = config.resolve_seed(recipe)
     assert config.resolve_seed(resolved) == resolved == round_trip(resolved)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('seed: !!int ""', "not valid YAML"),
+        ('seed: !!float ""', "not valid YAML"),
+        ("seed: 0x" + "f" * 5000, "seed: expected a number of at most 64 bits"),
+        ("data: {source: 0x1ffffffffffffffff}", "data.source: expected a number of at most 64 bits"),
+    ],
+)
+def test_yaml_that_means_no_usable_number(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "file.yaml")
+
+
+def test_a_warmup_beyond_all_measure_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.warmup_epochs"):
+        config.load("digits-cnn", {"schedule": {"warmup_epochs": 1e308}})

@@ -11,11 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 import glassrun as api
 from glassrun import config
+from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import ConfigError, RunFolderError
 from glassrun.keys import derive
+from glassrun.look.report import report
+from glassrun.record.fingerprint import Fingerprinter, combine
+from glassrun.run import resume
 from glassrun.show import summary
 from support import Made, bits_of, glassrun
 
@@ -67,6 +72,7 @@ FILES = (
     "checkpoints/step-000006/model.safetensors",
     "checkpoints/step-000006/optimizer.safetensors",
     "checkpoints/step-000006/state.json",
+    "data.keys",
 )
 
 
@@ -97,7 +103,9 @@ def test_every_command_refuses_it_in_one_message(name: str, finished: Path, tmp_
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["ledger.jsonl", "checkpoints/step-000006/state.json", "run.json", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["ledger.jsonl", "checkpoints/step-000006/state.json", "run.json", "config.yaml", "data.keys"]
+)
 def test_a_file_that_is_gone_is_named(name: str, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -112,6 +120,130 @@ def test_a_changed_ledger_is_no_ground_to_go_on_from(finished: Path, tmp_path: P
     lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (run / "ledger.jsonl").write_bytes(b"".join([*lines[:2], *lines[3:]]))
     assert "ledger.jsonl" in refused("resume", run)
+
+
+@pytest.fixture(scope="module")
+def interrupted(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run as a kill after step 5 would have left it: its newest checkpoint is that of step 4."""
+    run = tmp_path_factory.mktemp("interrupted") / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "ledger.jsonl").write_bytes(b"".join(lines[:5]))
+    metrics = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(line for line in metrics if json.loads(line)["step"] < 5))
+    header = json.loads((run / "run.json").read_bytes())
+    for name in ("chain", "parameters", "metrics_digest", "steps", "reason", "checksum"):
+        del header[name]
+    header["status"] = "running"
+    (run / "run.json").write_text(json.dumps({**header, "checksum": digest_bytes(canonical_json(header).encode())}))
+    summary(run)
+    return run
+
+
+def readers(run: Path) -> dict[str, Callable[[], object]]:
+    """What each command does first with a run; none starts a worker where the run is refused."""
+    loaded = api.load(run)
+    return {
+        "show": lambda: summary(run),
+        "resume": lambda: resume(run),
+        "replay": loaded.replay,
+        "predict": lambda: loaded.model,
+        "report": lambda: report(loaded),
+    }
+
+
+@pytest.mark.parametrize("name", FILES[5:])
+def test_a_damaged_checkpoint_is_refused_by_every_command(name: str, finished: Path, tmp_path: Path) -> None:
+    """Also by `resume` of a run that is complete, and by `report`, which leaves the report that was there."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "report.html").write_text("an older report")
+    (run / name).write_bytes(flipped((run / name).read_bytes(), 30))
+    for command, read in readers(run).items():
+        with pytest.raises(RunFolderError, match="step-000006"):
+            read()
+        assert (run / "report.html").read_text() == "an older report", command
+
+
+def rearranged(lines: list[bytes], how: str) -> bytes:
+    first, second, *rest = lines
+    return b"".join(
+        {
+            "first missing": [second, *rest],
+            "second missing": [first, *rest],
+            "all missing": [],
+            "first repeated": [first, first, second, *rest],
+            "last repeated": [*lines, lines[-1]],
+            "exchanged": [second, first, *rest],
+        }[how]
+    )
+
+
+REARRANGED = ["first missing", "second missing", "all missing", "first repeated", "last repeated", "exchanged"]
+
+
+@pytest.mark.parametrize("how", REARRANGED)
+@pytest.mark.parametrize("name", ["ledger.jsonl", "metrics.jsonl"])
+def test_rearranged_lines_are_refused_by_every_command(name: str, how: str, interrupted: Path, tmp_path: Path) -> None:
+    """A run that was interrupted has nothing in `run.json` that would say how its files end."""
+    run = tmp_path / "run"
+    shutil.copytree(interrupted, run)
+    lines = (run / name).read_bytes().splitlines(keepends=True)
+    (run / name).write_bytes(rearranged(lines, how))
+    for read in readers(run).values():
+        with pytest.raises(RunFolderError, match=Path(name).name):
+            read()
+
+
+def test_lines_after_the_newest_checkpoint_may_be_missing(interrupted: Path, tmp_path: Path) -> None:
+    """A kill, or a machine that lost power, leaves such a run; it goes on."""
+    run = tmp_path / "run"
+    shutil.copytree(interrupted, run)
+    lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "ledger.jsonl").write_bytes(b"".join(lines[:4]))
+    assert summary(run)["steps"] == 4
+    assert api.load(run).model is not None
+
+
+def changed_weight(run: Path, *, fitting: bool) -> None:
+    """One weight of the newest checkpoint changed by 1e-7, and every digest and checksum made to fit it.
+
+    Arguments:
+        run: the run's folder.
+        fitting: whether the fingerprints in `state.json` are made to fit, too.
+    """
+    path = max((run / "checkpoints").iterdir())
+    tensors = safetensors.torch.load_file(path / "model.safetensors")
+    tensors["embedding.weight"][3, 4] += 1e-7
+    data = safetensors.torch.save(tensors)
+    (path / "model.safetensors").write_bytes(data)
+    state = json.loads((path / "state.json").read_bytes())
+    del state["checksum"]
+    state["files"]["model.safetensors"] = digest_bytes(data)
+    if fitting:
+        names = [name.split()[1:] for name in api.load(run).folder.tensors()[0] if name.startswith("parameter")]
+        fingerprinter = Fingerprinter()
+        prints = [(" ".join(name), fingerprinter(tensors[name[0]])) for name in names]
+        state["fingerprints"]["parameters"] = combine(prints)
+    state["checksum"] = digest_bytes(canonical_json(state).encode())
+    (path / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("fitting", [False, True])
+@pytest.mark.parametrize("which", ["finished", "interrupted"])
+def test_a_weight_that_is_not_the_ledgers_is_refused(
+    which: str, fitting: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(request.getfixturevalue(which), run)
+    changed_weight(run, fitting=fitting)
+    step = "step 6" if which == "finished" else "step 4"
+    commands = readers(run)
+    for name in ("show", "resume", "replay", "predict"):
+        with pytest.raises(RunFolderError, match=step) as refused:
+            commands[name]()
+        assert "embedding.weight" in str(refused.value)
 
 
 @pytest.mark.parametrize("most", [20_000, 150_000, 190_000])

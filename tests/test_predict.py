@@ -54,6 +54,8 @@ def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, tmp_path: Pa
     for prompt, match in (("", "at least one character"), ("Ω", "Ω")):
         with pytest.raises(BadInput, match=match):
             predict.go_on(run, prompt, tokens=1, temperature=1.0, seed=1)
+    with pytest.raises(BadInput, match="--temperature nan"):
+        predict.go_on(run, "glass", tokens=1, temperature=float("nan"), seed=1)
     printed = glassrun("predict", run.path, "--prompt", "glass", "--tokens", 40, "--temperature", 0.9)
     assert printed.out == texts[0] + "\n"
 
@@ -66,3 +68,10 @@ def test_no_data_are_needed(made: Made, tmp_path: Path) -> None:
     )
     text.unlink()
     assert len(predict.go_on(api.load(run.path), "run", tokens=5, temperature=0.0, seed=1).text) == 8
+
+
+def test_a_blank_text_is_an_empty_one(made: Made, tmp_path: Path) -> None:
+    run = api.train(made.recipe("odd-pairs", **{"train.steps": 2}), out=tmp_path / "run", workers=1)
+    with pytest.raises(BadInput, match="found 0"):
+        predict.translate(run, " ")
+    assert predict.translate(run, " glass ").text == predict.translate(run, "glass").text

@@ -100,13 +100,6 @@ def test_a_run_that_stopped_says_why_and_shows_no_loss_that_is_none(made: RunFol
     assert "none yet" not in text  # there is a loss: it is not finite
 
 
-def test_checkpoints_are_listed_in_the_order_of_their_steps(made: RunFolder) -> None:
-    fill(made, [1.0])
-    for name in ("step-1000000", "step-999999", "step-000002", ".step-000003.partial"):
-        (made.path / "checkpoints" / name).mkdir(parents=True)
-    assert summary(made.path)["checkpoints"] == ["step-000002", "step-999999", "step-1000000"]
-
-
 def test_a_damaged_run_is_not_shown(made: RunFolder) -> None:
     fill(made, [2.0, 1.0])
     made.metrics_path.write_bytes(made.metrics_path.read_bytes().replace(b"0.5", b"0.4", 1))

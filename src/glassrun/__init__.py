@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
     from glassrun.look.report import report
-    from glassrun.run import Replay, Run, load, resume, train
+    from glassrun.record.recorder import Recorder, record
+    from glassrun.replay.verdict import Verdict
+    from glassrun.run import Replay, Run, diff, load, resume, train
     from glassrun.train.seeding import Seeded, seed
 
 __version__ = "0.1.0"
@@ -25,10 +27,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "GlassrunError": "glassrun.errors",
     "Recipe": "glassrun.config",
+    "Recorder": "glassrun.record.recorder",
     "Replay": "glassrun.run",
     "Run": "glassrun.run",
     "Seeded": "glassrun.train.seeding",
+    "Verdict": "glassrun.replay.verdict",
+    "diff": "glassrun.run",
     "load": "glassrun.run",
+    "record": "glassrun.record.recorder",
     "report": "glassrun.look.report",
     "resume": "glassrun.run",
     "seed": "glassrun.train.seeding",
@@ -38,11 +44,15 @@ _HOMES = {
 __all__ = [
     "GlassrunError",
     "Recipe",
+    "Recorder",
     "Replay",
     "Run",
     "Seeded",
+    "Verdict",
     "__version__",
+    "diff",
     "load",
+    "record",
     "report",
     "resume",
     "seed",
@@ -50,11 +60,12 @@ __all__ = [
 ]
 
 
-# The function `train` has the name of the package `glassrun.train`. Whoever loads that package first binds the name to
-# it for good, so it is loaded (it is empty) and unbound here: from then on `glassrun.train` is the function, and
-# `from glassrun.train import loop` still finds the package.
-import_module("glassrun.train")
-del globals()["train"]
+# The functions `record` and `train` have the names of packages. Whoever loads `glassrun.train` first binds the name to
+# the package for good, so both are loaded (they are empty) and unbound here: from then on `glassrun.train` is the
+# function, and `from glassrun.train import loop` still finds the package.
+for _package in ("record", "train"):
+    import_module(f"glassrun.{_package}")
+    del globals()[_package]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -24,6 +25,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(help="Lock a recipe's data, and check them against a lock.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
+]
+LockOption = Annotated[
+    Path | None,
+    typer.Option("--lock", metavar="FILE", help="The lock.", show_default="data.lock, else NAME.data.json"),
+]
+LockOutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="The file to write.", show_default="data.lock, else NAME.data.json"),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
 WorkersOption = Annotated[
     int | None,
@@ -37,15 +56,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 @app.command(epilog="Example: glassrun train digits-cnn --set train.steps=200 --workers 2")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML or JSON file.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.", show_default="runs/NAME-DATE-TIME")
     ] = None,
     workers: WorkersOption = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, for example optimizer.lr=1e-3."),
-    ] = None,
+    overrides: SetOption = None,
 ) -> None:
     """Train a recipe; leaves a run folder."""
     from glassrun import config, run
@@ -53,7 +69,7 @@ def train(
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = run.train(checked, out=out, workers=workers, hear=display)
+        finished = run.train(checked, out=out, workers=workers, hear=_with_report(display))
     _finish(finished)
 
 
@@ -65,30 +81,66 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
 
     loaded = runs.load(run)
     loaded.folder.check()
-    if loaded.status == "complete":
+    if loaded.folder.header["kind"] == "trained" and loaded.status == "complete":
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = runs.resume(run, workers=workers, data_path=data_path, hear=display)
+        finished = runs.resume(run, workers=workers, data_path=data_path, hear=_with_report(display))
     _finish(finished)
 
 
 @app.command(epilog="Example: glassrun replay runs/digits-cnn-20261123-101500 --from 100 --to 200")
 def replay(
-    run: RunArgument,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|BUNDLE", help="The run's folder, or its bundle.", show_default=False)
+    ],
     workers: WorkersOption = None,
     first: Annotated[int | None, typer.Option("--from", metavar="A", help="First step to compare.")] = None,
     last: Annotated[int | None, typer.Option("--to", metavar="B", help="Last step to compare.")] = None,
     data_path: DataOption = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Of a bundle: run the code that is in it.")] = False,
+    unpack: Annotated[
+        Path | None, typer.Option("--unpack", metavar="DIR", help="Of a bundle: keep what is unpacked here.")
+    ] = None,
+    make_env: Annotated[
+        bool, typer.Option("--make-env", help="Of a bundle: build its recorded versions first, and run in them.")
+    ] = False,
+    index: Annotated[
+        str | None, typer.Option("--index", metavar="ADDRESS", help="With --make-env: pip searches here too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run it again in fresh processes and compare every step: exit code 0 if identical, 1 if not."""
-    from glassrun import run as runs
     from glassrun.display import Display
 
-    loaded = runs.load(run)
-    with Display(quiet=as_json) as display:
-        found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
+    if run.is_file():
+        from glassrun import bundle
+
+        if index is not None and not make_env:
+            raise ConfigError("--index goes with --make-env")
+        if not trust:
+            _show_bundle(run, as_json)
+        with Display(quiet=as_json) as display:
+            found = bundle.replay(
+                run,
+                unpack=unpack,
+                make_env=make_env,
+                index=index,
+                workers=workers,
+                first=first,
+                last=last,
+                data_path=data_path,
+                hear=display,
+            )
+    else:
+        from glassrun import run as runs
+
+        given = {"--trust": trust, "--unpack": unpack, "--make-env": make_env, "--index": index}
+        if ignored := [name for name, value in given.items() if value]:
+            raise ConfigError(f"{run}: {' and '.join(ignored)}: only for a bundle, which `glassrun pack` writes")
+        loaded = runs.load(run)
+        with Display(quiet=as_json) as display:
+            found = loaded.replay(workers=workers, first=first, last=last, data_path=data_path, hear=display)
     if as_json:
         _print_json(
             {
@@ -112,6 +164,49 @@ def replay(
         typer.echo(f"different: {found.difference}")
     if not found:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun diff runs/digits-cnn-20261123-101500 runs/digits-cnn-20261123-104500")
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run's folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another run's folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Where two runs part and why: step, phase, operation, tested causes. Exit code 0 if identical, 1 if not."""
+    from glassrun import run as runs
+    from glassrun.display import Display
+
+    with Display(quiet=as_json) as display:
+        verdict = runs.diff(a, b, hear=display)
+    if as_json:
+        _print_json(verdict.as_plain())
+    else:
+        typer.echo(str(verdict))
+    if not verdict:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun pack runs/digits-cnn-20261123-101500 --out digits.glassrun --with-data")
+def pack(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The bundle.", show_default="RUN.glassrun beside the run"),
+    ] = None,
+    with_data: Annotated[bool, typer.Option("--with-data", help="Also the files that the recipe trains on.")] = False,
+    with_checkpoints: Annotated[
+        bool, typer.Option("--with-checkpoints", help="Also the checkpoints, for replays that start in the middle.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as one file that anyone can check: glassrun replay FILE --trust."""
+    from glassrun import run as runs
+
+    packed = runs.load(run).pack(out, with_data=with_data, with_checkpoints=with_checkpoints)
+    if as_json:
+        _print_json({"bundle": str(packed), "bytes": packed.stat().st_size})
+    else:
+        typer.echo(f"bundle: {_shown(packed)} ({packed.stat().st_size:,} bytes)")
 
 
 @app.command(
@@ -153,12 +248,13 @@ def predict(
 
 
 @app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, data_path: DataOption = None) -> None:
     """Write the run's report.html, one file that opens with no network."""
     from glassrun import run as runs
     from glassrun.look.report import report as write_report
 
-    typer.echo(f"report: {_shown(write_report(runs.load(run)))}")
+    written = write_report(runs.load(run, data_path=data_path), tell=lambda note: typer.echo(f"note: {note}", err=True))
+    typer.echo(f"report: {_shown(written)}")
 
 
 @app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
@@ -171,6 +267,43 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         _print_json(values)
     else:
         typer.echo(as_text(values))
+
+
+@app.command(epilog="Example: glassrun doctor --json")
+def doctor(as_json: JsonOption = False) -> None:
+    """What here threatens that runs repeat, and whether each block does: exit code 0 if all do, 1 if not."""
+    from glassrun.doctor import as_text, examine
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        typer.echo(as_text(found))
+    if not found["repeats"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: glassrun track runs/digits-cnn-20261123-101500 --mlflow http://127.0.0.1:5000")
+def track(
+    run: RunArgument,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="An MLflow server's address.", show_default="as in the recipe")
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="A Weights & Biases project.", show_default="as in the recipe"),
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="The longest it may take.")] = 300,
+) -> None:
+    """Send a run to MLflow or Weights & Biases: what is not there yet, or all of it."""
+    from glassrun import run as runs
+
+    problems = runs.track(run, mlflow=mlflow, wandb=wandb, wait=wait)
+    for text in problems:
+        typer.echo(text, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"sent        {run}")
 
 
 @app.command(epilog="Example: glassrun recipes digits-cnn > mine.yaml")
@@ -197,8 +330,45 @@ def recipes(
             typer.echo(f"{key:<{width}}  {text.splitlines()[0].removeprefix('# ')}")
 
 
+@data_app.command("lock", epilog="Example: glassrun data lock digits-cnn --out digits.data.json")
+def lock_data(recipe: RecipeArgument, overrides: SetOption = None, out: LockOutOption = None) -> None:
+    """Write down which data a recipe is for, example by example."""
+    from glassrun import config
+    from glassrun.data import lock
+    from glassrun.record.files import write_atomic
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    locked, path = lock.lock(checked), out or lock.default_path(checked)
+    write_atomic(path, locked.encode())
+    sizes = ", ".join(f"{name} {split['examples']}" for name, split in locked.manifest["splits"].items())
+    typer.echo(f"locked      {_shown(path.absolute())}: {sizes} examples")
+
+
+@data_app.command("check", epilog="Example: glassrun data check digits-cnn --lock digits.data.json")
+def check_data(
+    recipe: RecipeArgument, overrides: SetOption = None, lock_file: LockOption = None, as_json: JsonOption = False
+) -> None:
+    """Compare the data that are there now with a lock: exit code 0 if they are the same, 1 if not."""
+    from glassrun import config
+    from glassrun.data import lock
+
+    checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
+    path = lock_file or lock.default_path(checked)
+    found = lock.check(checked, lock.read(path))
+    if as_json:
+        findings = [finding.to_plain() for finding in found.findings]
+        _print_json({"identical": bool(found), "lock": str(path), "findings": findings, "others": list(found.others)})
+    else:
+        typer.echo("\n  ".join([f"{'identical to' if found else 'different from'} {path}", *found.lines]))
+    if not found:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run a command; bad input is one message and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a path need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except GlassrunError as error:
@@ -230,19 +400,45 @@ def _leading() -> bool:
     return rank is None or rank.rank == 0
 
 
-def _finish(run: Any) -> None:
-    """After training: the report, and what came out."""
-    if not _leading():
-        return
+def _with_report(display: Display) -> Callable[[dict[str, Any]], None]:
+    """Show each event; once the run is done write its report, which trackers take with the folder's other files."""
+    from glassrun import run as runs
     from glassrun.errors import MissingDependency
     from glassrun.look.report import report as write_report
+
+    def hear(event: dict[str, Any]) -> None:
+        display(event)
+        if event["event"] == "done":
+            try:
+                write_report(runs.load(event["path"]), tell=lambda text: display({"event": "note", "text": text}))
+            except MissingDependency as error:
+                display({"event": "note", "text": f"no report was written: {error}"})
+
+    return hear
+
+
+def _finish(run: Any) -> None:
+    """After training: what came out, and where the report is."""
+    if not _leading():
+        return
     from glassrun.show import as_text, summary
 
     typer.echo(as_text(summary(run.path)))
-    try:
-        typer.echo(f"report      {_shown(write_report(run))}")
-    except MissingDependency as error:
-        typer.echo(f"report      not written: {error}")
+    report = run.path / "report.html"
+    if report.exists():
+        typer.echo(f"report      {_shown(report)}")
+
+
+def _show_bundle(path: Path, as_json: bool) -> NoReturn:
+    """What a bundle would run, and that it takes the user's word to do it."""
+    from glassrun import bundle
+
+    values = bundle.preview(path)
+    if as_json:
+        _print_json(values)
+    else:
+        typer.echo(bundle.as_text(values))
+    raise ConfigError(f"{path}: replaying it runs the code that is in it. If you trust where it came from: --trust")
 
 
 def _shown(path: Path) -> str:

@@ -37,14 +37,27 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def contract(self) -> dict[str, Any]:
+        """All fields that are part of a run's identity, as plain values."""
+        return _plain(self, free=False)
+
+    def plain(self) -> dict[str, Any]:
+        """All fields as plain values, as a recipe file holds them."""
+        return _plain(self, free=True)
+
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
 class Data(Section):
-    """Where the examples come from. `workers` threads prepare batches ahead; 0 prepares each when it is needed."""
+    """Where the examples come from.
+
+    `workers` threads prepare batches ahead; 0 prepares each when it is needed. `lock` names a file that says which
+    examples they must be (see `data.lock`).
+    """
 
     workers: Annotated[int, Field(ge=0, le=64), Free] = 0
+    lock: Annotated[str | None, Free] = None
 
 
 class BuiltInData(Data):
@@ -151,7 +164,7 @@ TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "tra
 class ImportedModel(BaseModel):
     """A model of the user's: `import: package.module:factory`, and whatever arguments the factory takes."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     import_: Annotated[str, Field(alias="import", pattern=r"^[\w.]+:[\w.]+$")]
 
@@ -236,7 +249,7 @@ class WarmupCosine(Section):
 
     kind: Literal["warmup-cosine"] = "warmup-cosine"
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    warmup_epochs: NonNegative | None = None
+    warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] | None = None
     initial_lr: NonNegative = 0.0
     final_lr: NonNegative = 0.0
 
@@ -273,6 +286,7 @@ class Numerics(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     isa: Literal["native", "avx2"] = "native"
+    float32_matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: Literal[False] = False
 
 
@@ -280,6 +294,40 @@ class Record(Section):
     """How often `ledger.tensors` gets the fingerprint of each tensor; the chain covers every step in any case."""
 
     every: Annotated[Count, Free] = 1
+
+
+class Mlflow(Section):
+    """A run of an MLflow experiment, on the server at `uri` or where MLflow's own settings say."""
+
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI
+    experiment: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    checkpoint: bool = False  # whether the newest is sent, too
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a user or password in the address would be recorded with the run; put them in the environment: "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+class Wandb(Section):
+    """A run of a Weights & Biases project; offline it becomes files that `wandb sync` sends."""
+
+    project: Annotated[str, Field(min_length=1)] | None = None  # None: the recipe's name
+    mode: Literal["offline", "online"] = "offline"
+    checkpoint: bool = False  # whether the newest is sent, too
+
+
+class Track(Section):
+    """Who else is told of the run; after its end, trackers have `wait` seconds for what they have not sent yet."""
+
+    mlflow: Mlflow | None = None
+    wandb: Wandb | None = None
+    wait: Annotated[float, Field(ge=0, le=3600)] = 10.0
 
 
 KINDS: dict[str, tuple[str, Mapping[str, type[BaseModel]]]] = {
@@ -306,6 +354,7 @@ class Recipe(Section):
     train: Train = Train()
     numerics: Numerics = Numerics()
     record: Record = Record()
+    track: Annotated[Track, Free] = Track()
 
     @field_validator("data", "model", "optimizer", "schedule", mode="plain")
     @classmethod
@@ -344,17 +393,9 @@ class Recipe(Section):
                 )
         return self
 
-    def contract(self) -> dict[str, Any]:
-        """All fields that are part of a run's identity, as plain values."""
-        return _plain(self, free=False)
-
     def digest(self) -> str:
         """A digest over the contract fields: equal for recipes that must give the same bits on the same data."""
         return digest_value(self.contract())
-
-    def plain(self) -> dict[str, Any]:
-        """All fields as plain values, as a recipe file holds them."""
-        return _plain(self, free=True)
 
     def to_yaml(self) -> str:
         stream = io.StringIO()
@@ -460,22 +501,35 @@ def _exists(path: str | Path) -> bool:
 def _override(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {section} is not a section")
     values[last] = value
 
 
+def data_paths(data: Data) -> dict[str, list[str]]:
+    """The files and folders that a data section names, by field; `a,b` names two, unless something is called so."""
+    given = {name: getattr(data, name, None) for name in ("path", "validation", "test")}
+    pairs = isinstance(data, PairsData | ImagesData)
+    return {
+        name: [part.strip() for part in paths.split(",")] if pairs and "," in paths and not _exists(paths) else [paths]
+        for name, paths in given.items()
+        if paths
+    }
+
+
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two files."""
+    """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
-    def absolute(paths: str) -> str:
-        two = "," in paths and isinstance(recipe.data, PairsData | ImagesData) and not _exists(paths)
-        parts = [part.strip() for part in paths.split(",")] if two else [paths]
-        return ",".join(str(Path(part).expanduser().absolute()) for part in parts)
-
-    given = {name: getattr(recipe.data, name, None) for name in ("path", "validation", "test")}
-    paths = {name: absolute(value) for name, value in given.items() if value}
+    paths = {
+        name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
+        for name, parts in data_paths(recipe.data).items()
+    }
+    lock = getattr(recipe.data, "lock", None)
+    if lock:
+        paths["lock"] = str(Path(lock).expanduser().absolute())
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
 
 
@@ -510,6 +564,9 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "train": Train,
                 "numerics": Numerics,
                 "record": Record,
+                "track": Track,
+                "mlflow": Mlflow,
+                "wandb": Wandb,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

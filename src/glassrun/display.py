@@ -77,9 +77,17 @@ class Display:
             left = self._pace.seconds_left(event, self._steps)
             self._say(f"step {event['step']}/{self._steps}  {numbers}  {left:.0f} s left")
 
+    def _rerun(self, event: dict[str, Any]) -> None:
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _PLAIN_EVERY
+            self._say(f"repeating step {event['step']} of {event['of']}")
+
     def _evaluation(self, event: dict[str, Any]) -> None:
         numbers = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float))
         self._say(f"step {event['step']}  {event['split']}: {numbers}")
+
+    def _done(self, event: dict[str, Any]) -> None:  # noqa: ARG002 - what came out is for standard output
+        self.close()
 
     def _say(self, text: str) -> None:
         if self._progress:

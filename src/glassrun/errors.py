@@ -6,6 +6,7 @@
     │   ├── DataError            a data file that is missing, empty, truncated or of another form
     │   ├── ModelError           a model that cannot be built or does not fit its task
     │   ├── RunFolderError       a run folder that is missing, occupied, damaged or cannot be written
+    │   ├── BundleError          a bundle that is damaged, is none, or cannot be run here
     │   └── MissingDependency    an optional package that a command needs
     └── RunStopped           exit code 1: a run that could not go on; what it had done is kept
         ├── NotFinite            a loss or a gradient that is not finite
@@ -46,6 +47,10 @@ class ModelError(BadInput):
 
 class RunFolderError(BadInput):
     """A run folder is missing, occupied, damaged, or cannot be written."""
+
+
+class BundleError(BadInput):
+    """A bundle is damaged, is none, or cannot be run here."""
 
 
 class MissingDependency(BadInput):

@@ -1,10 +1,11 @@
-"""The default generators of torch, NumPy and Python, set from a key."""
+"""Generators of torch, NumPy and Python, set from a key."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,18 @@ def set_generators(seed: int, *purpose: str | int) -> None:
     torch.default_generator.manual_seed(key)
     np.random.seed(key % 2**32)  # noqa: NPY002 - the point is to set the generator that others use
     random.seed(key)
+
+
+def set_generator(generator: Any, key: int) -> None:
+    """Set a generator of torch, NumPy or Python from a key; `random.SystemRandom` has no state to set."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(key)
+    elif isinstance(generator, np.random.Generator):
+        set_generator(generator.bit_generator, key)
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = type(generator)(key).state
+    else:
+        generator.seed(key % 2**32)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def parse_yaml(text: str, where: str) -> Any:
         return plain_values(YAML(typ="safe", pure=True).load(text), where)
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML: it is nested too deeply") from None
-    except (YAMLError, ValueError, KeyError, TypeError) as error:
+    except (YAMLError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -51,6 +51,8 @@ def plain_values(values: Any, where: str) -> Any:
             return [copy(inner, (*path, str(place))) for place, inner in enumerate(value)]
         if isinstance(value, float) and not isfinite(value):
             raise ConfigError(f"{where}: {'.'.join(path)}: expected a finite number, found {value}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:  # nor can all of them be written out again
+            raise ConfigError(f"{where}: {'.'.join(path)}: expected a number of at most 64 bits")
         return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
     return copy(values)

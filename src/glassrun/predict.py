@@ -54,7 +54,8 @@ def translate(run: Run, text: str) -> Prediction:
         BadInput: the run's model does not translate, or the text is empty or too long.
     """
     encoding = _encoding(run, PairEncoding, "--text")
-    target = greedy(run.model, encoding.encode_source(text).tolist(), encoding.max_length)
+    source = encoding.encode_source(text.strip())  # as the lines that the model was trained on
+    target = greedy(run.model, source.tolist(), encoding.max_length)
     written = encoding.target.decode(target)
     return Prediction(written, {"source": text, "target": written})
 
@@ -65,6 +66,8 @@ def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) 
     Raises:
         BadInput: the run's model is no language model, or the prompt is empty or has characters it does not know.
     """
+    if not temperature >= 0:
+        raise ConfigError(f"--temperature {temperature}: expected a number that is not negative")
     encoding = _encoding(run, TextEncoding, "--prompt")
     before = encoding.tokenizer.encode(prompt).tolist()
     if not before:
@@ -76,11 +79,12 @@ def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) 
 
 def _encoding(run: Run, kind: type[Kind], option: str) -> Kind:
     folder = run.folder
+    recipe = folder.recipe
     if "encoding" not in folder.header:
         raise ConfigError(f"{folder.path}: the run never began to train: glassrun resume {folder.path}")
     found: Encoding = from_plain(folder.header["encoding"])
     if not isinstance(found, kind):
         raise ConfigError(
-            f"{option}: the run {folder.recipe.name!r} has the task {folder.recipe.task}: use {_OPTION_OF[type(found)]}"
+            f"{option}: the run {recipe.name!r} has the task {recipe.task}: use {_OPTION_OF[type(found)]}"
         )
     return found

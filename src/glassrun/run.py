@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from glassrun.config import Recipe
 from glassrun.errors import ConfigError, RunFolderError, WorkerLost, WorkersDisagree
 from glassrun.record.ledger import Line
 from glassrun.record.run_folder import COMPLETE, RunFolder, recorded_steps, what_occupies
+from glassrun.track.trackers import Trackers, require
 from glassrun.train import torchrun
 from glassrun.train.elastic import endure
 from glassrun.train.launch import Event, choose_workers, environment, ignored_variables, launch, start_and_listen
@@ -21,6 +23,8 @@ from glassrun.train.opening import EITHER, NEW, RESUME, existing
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from glassrun.replay.verdict import Verdict
 
 Hear = Callable[[Event], None]
 
@@ -41,7 +45,7 @@ def train(
         out: the run's folder; by default `runs/NAME-DATE-TIME`.
         workers: processes, a power of two; by default as many as fit the cores and the shards. It moves no bit.
             When one is killed, the run goes on with those that are left. Under torchrun its processes are the workers.
-        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note).
+        hear: called with each event (a mapping with "event": folder, begin, step, evaluation, note, done).
 
     Returns:
         The finished run.
@@ -52,12 +56,15 @@ def train(
     checked = recipe if isinstance(recipe, Recipe) else config.load(recipe, overrides)
     if isinstance(recipe, Recipe) and overrides:
         raise ConfigError("overrides go with a recipe's name, file or mapping; a Recipe is already checked")
+    require(checked.track)
     job = {"out": str(Path(out).absolute()) if out is not None else None, "import_path": import_path()}
     if rank := torchrun.find():
         if out is None:
             raise ConfigError("torchrun: every process must know the run's folder: give it with --out DIR")
         found = existing(Path(out).absolute(), checked)
         if found and found.status == COMPLETE:  # a rank failed after the last step, and torchrun begins again
+            if hear and rank.rank == 0:
+                hear({"event": "done", "path": str(found.path)})
             return Run(found.path)
         return _run_ranked(job | {"begin": EITHER}, checked, rank, workers, hear)
     resolved = config.resolve_seed(checked)
@@ -83,10 +90,10 @@ def resume(
         Diverged: a repeated step did not give the recorded bits.
     """
     folder = RunFolder.open(path)
-    if folder.header["status"] == COMPLETE:
-        folder.check()
-        return Run(folder.path)
     recipe = with_data_path(folder.recipe, data_path)
+    folder.check()
+    if folder.header["status"] == COMPLETE:
+        return Run(folder.path)
     job = {
         "begin": RESUME,
         "out": str(folder.path),
@@ -97,14 +104,67 @@ def resume(
     return _run(job, recipe, choose_workers(workers, recipe.batch.shards), hear)
 
 
-def load(path: str | Path) -> Run:
+def track(path: str | Path, *, mlflow: str | None = None, wandb: str | None = None, wait: float = 300.0) -> list[str]:
+    """Send a run to trackers: what is not there yet, or all of it.
+
+    Arguments:
+        path: the run's folder.
+        mlflow: an MLflow server's address.
+        wandb: a Weights & Biases project. With neither, the trackers of the run's recipe are taken.
+        wait: seconds that it may take.
+
+    Returns:
+        For each tracker that was not sent everything, what was not and why.
+
+    Raises:
+        BadInput: there is no run, no tracker, or a package is missing.
+    """
+    folder = RunFolder.open(path)
+    chosen = folder.recipe.plain()["track"] | {"wait": wait}
+    if mlflow is not None or wandb is not None:
+        given = {"mlflow": ("uri", mlflow), "wandb": ("project", wandb)}
+        for kind, (name, value) in given.items():
+            chosen[kind] = None if value is None else (chosen[kind] or {}) | {name: value}
+    recipe = config.validate(folder.recipe.plain() | {"track": chosen}, "track")
+    if not (recipe.track.mlflow or recipe.track.wandb):
+        raise ConfigError(
+            f"{path}: the run's recipe names no tracker: say where to with --mlflow URI or --wandb PROJECT"
+        )
+    require(recipe.track)
+    return list(Trackers(recipe.track, folder.path, recipe.name).end())
+
+
+def load(path: str | Path, *, data_path: str | None = None) -> Run:
     """An existing run, to look into.
+
+    Arguments:
+        path: the run's folder.
+        data_path: where the data lies now, if it was moved.
 
     Raises:
         RunFolderError: there is none, or it was changed.
     """
     RunFolder.open(path)
-    return Run(path)
+    return Run(path, data_path=data_path)
+
+
+def diff(a: str | Path | Run, b: str | Path | Run, *, hear: Hear | None = None) -> Verdict:
+    """Compare two runs to the bit; where they part, name step, phase and operation, and test the causes.
+
+    Arguments:
+        a, b: two runs, or their folders; neither is changed. Their recorded code runs, in processes of its own.
+        hear: as for `train`.
+
+    Returns:
+        The verdict: true for identical runs; printed, it says all that was found.
+
+    Raises:
+        RunFolderError: a run is damaged.
+    """
+    from glassrun.replay.diff import diff as compare
+
+    folders = [RunFolder.open(run.path if isinstance(run, Run) else run) for run in (a, b)]
+    return compare(folders[0], folders[1], import_path=import_path(), hear=hear)
 
 
 @dataclass(frozen=True)
@@ -123,11 +183,27 @@ class Replay:
         return self.difference is None
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a replay takes from another place than this installation: a bundle's own.
+
+    Arguments:
+        code: a folder that modules are imported from before anything that is installed.
+        python: the interpreter of another environment; None for this one.
+        data: fields of the data section to where their data lies.
+    """
+
+    code: Path
+    python: Path | None
+    data: Mapping[str, str]
+
+
 class Run:
     """A run's folder, read when asked."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, data_path: str | None = None) -> None:
         self.path = Path(path).absolute()
+        self.data_path = data_path
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -163,8 +239,8 @@ class Run:
         from glassrun.train.writer import check_data
 
         folder = self.folder
-        dataset = load_data(folder.recipe)
-        check_data(folder, dataset.manifest)
+        dataset = load_data(with_data_path(folder.recipe, self.data_path))
+        check_data(folder, dataset)
         return dataset
 
     @cached_property
@@ -174,6 +250,36 @@ class Run:
 
         return model_of(self.folder)
 
+    def pack(self, out: str | Path | None = None, *, with_data: bool = False, with_checkpoints: bool = False) -> Path:
+        """Write the run as one file that anyone can check and replay (see docs/formats.md).
+
+        Arguments:
+            out: the file; by default `NAME.glassrun` beside the run's folder.
+            with_data: also the files that the recipe's data section names.
+            with_checkpoints: also the checkpoints, from which a part can be replayed.
+
+        Returns:
+            The file.
+
+        Raises:
+            BadInput: the run has no step yet, is damaged or being written, or something stands at `out`.
+        """
+        from glassrun.record import bundle
+        from glassrun.record.code import read_archive
+
+        folder = self.folder
+        if folder.locked_by_another():
+            raise RunFolderError(f"{folder.path}: another process is writing this run. Wait until it ends, or stop it")
+        if not folder.lines():
+            raise RunFolderError(
+                f"{folder.path}: nothing to pack: the run has no step yet. glassrun resume {self.path}"
+            )
+        folder.check()
+        read_archive(folder.path / "code.zip", folder.header["code"])
+        chosen = self.path.with_name(f"{self.path.name}{bundle.ENDING}") if out is None else Path(out).absolute()
+        bundle.pack(folder, chosen, with_data=with_data, with_checkpoints=with_checkpoints)
+        return chosen
+
     def replay(
         self,
         *,
@@ -182,6 +288,7 @@ class Run:
         last: int | None = None,
         data_path: str | None = None,
         hear: Hear | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Replay:
         """Run it again in fresh processes and compare every step with the ledger as it comes.
 
@@ -191,6 +298,7 @@ class Run:
             last: the last step to compare.
             data_path: where the data lies now, if it was moved.
             hear: as for `train`.
+            elsewhere: for a bundle, its own code, environment and data.
 
         Raises:
             BadInput: the folder is damaged, the data are others, or the segment is not inside the run.
@@ -199,8 +307,11 @@ class Run:
         from glassrun.replay.segment import segment
 
         folder = self.folder
+        folder.check()
+        recipe = with_data_path(folder.recipe, data_path or self.data_path)
         first, last = segment(folder, first, last)
-        recipe = with_data_path(folder.recipe, data_path)
+        if elsewhere and data_path is None:
+            recipe = with_data(recipe, elsewhere.data)
         notes: dict[str, None] = {}  # an attempt whose worker was killed has said some already
 
         def listen(event: Event) -> None:
@@ -215,11 +326,13 @@ class Run:
             "config": recipe.plain(),
             "first": first,
             "last": last,
-            "import_path": [*folder.header["import_path"], *import_path()],
+            # A bundle's code is whole: of the folders that another machine had, or that are here, none is meant.
+            "import_path": [] if elsewhere else [*folder.header["import_path"], *import_path()],
         }
+        code, python = (elsewhere.code, elsewhere.python) if elsewhere else (None, None)
 
         def attempt(count: int, _why: str | None) -> Event:
-            return launch(job, recipe.numerics, count, listen)
+            return launch(job, recipe.numerics, count, listen, code=code, python=python)
 
         try:
             found = endure(attempt, choose_workers(workers, recipe.batch.shards), lambda: 0, listen)
@@ -232,27 +345,28 @@ def _run(job: dict[str, Any], recipe: Recipe, workers: int, hear: Hear | None) -
     """Train until it is done, on fewer workers when one is killed; a stop is told with the command that goes on."""
     where: list[Path] = []
     job = job | {"do": "glassrun.train.writer", "config": recipe.plain()}
+    with _tracked(recipe, hear) as tell:
 
-    def listen(event: Event) -> None:
-        if event["event"] == "folder":
+        def listen(event: Event) -> None:
+            if event["event"] == "folder":
+                if where:
+                    return
+                where.append(Path(event["path"]))
+            tell(event)
+
+        def attempt(count: int, why: str | None) -> Event:
+            again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
+            return launch(job | again, recipe.numerics, count, listen)
+
+        for text in ignored_variables(recipe.numerics):
+            listen({"event": "note", "text": text})
+        try:
+            done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
+        except (WorkerLost, WorkersDisagree) as error:
             if where:
-                return
-            where.append(Path(event["path"]))
-        if hear:
-            hear(event)
-
-    def attempt(count: int, why: str | None) -> Event:
-        again = {} if why is None else {"begin": EITHER, "out": str(where[0]) if where else job["out"], "why": why}
-        return launch(job | again, recipe.numerics, count, listen)
-
-    for text in ignored_variables(recipe.numerics):
-        listen({"event": "note", "text": text})
-    try:
-        done = endure(attempt, workers, lambda: recorded_steps(where[0]) if where else 0, listen)
-    except (WorkerLost, WorkersDisagree) as error:
-        if where:
-            raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
-        raise
+                raise type(error)(f"{error}. What was done is kept; go on with: glassrun resume {where[0]}") from None
+            raise
+        listen({"event": "done", "path": done["path"]})
     return Run(done["path"])
 
 
@@ -265,15 +379,45 @@ def _run_ranked(
     torchrun.end_with_agent()
     place = rank.place(recipe.batch.shards)
     job = job | place | {"do": "glassrun.train.ranked", "config": recipe.plain()}
-    start_and_listen([job], environment(recipe.numerics) | rank.variables(), hear or (lambda _event: None))
+    with _tracked(recipe, hear) as tell:
+        start_and_listen([job], environment(recipe.numerics) | rank.variables(), tell)
+        if rank.rank == 0:
+            tell({"event": "done", "path": job["out"]})
     return Run(job["out"])
+
+
+@contextmanager
+def _tracked(recipe: Recipe, hear: Hear | None) -> Iterator[Hear]:
+    """Pass each event on, with the recipe's trackers from the moment that the folder is known until they are done."""
+    trackers: list[Trackers] = []
+
+    def note(text: str) -> None:
+        if hear:
+            hear({"event": "note", "text": text})
+
+    def tell(event: Event) -> None:
+        if event["event"] == "folder" and not trackers:
+            trackers.append(Trackers(recipe.track, Path(event["path"]), recipe.name))
+        if hear:
+            hear(event)
+        for text in trackers[0].news() if trackers else ():
+            note(text)
+
+    try:
+        yield tell
+    finally:
+        for text in trackers[0].end() if trackers else ():
+            note(text)
 
 
 def with_data_path(recipe: Recipe, data_path: str | None) -> Recipe:
     """The same recipe with its data elsewhere."""
-    if data_path is None:
-        return recipe
-    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | {"path": data_path}}, "--data-path")
+    return with_data(recipe, {"path": data_path}) if data_path is not None else recipe
+
+
+def with_data(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+    """The same recipe with some fields of its data section naming other places."""
+    return config.validate(recipe.plain() | {"data": recipe.plain()["data"] | dict(places)}, "--data-path")
 
 
 def import_path() -> list[str]:

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from glassrun.record.run_folder import RunFolder, checkpoint_paths
+from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
 
 
 def summary(path: str | Path) -> dict[str, Any]:
@@ -20,14 +20,16 @@ def summary(path: str | Path) -> dict[str, Any]:
     lines, metrics = folder.lines(), folder.metrics()
     last = lines[-1] if lines else None
     loss = last.step.loss if last else None
+    recorded = folder.header["kind"] == RECORDED
     return {
         "path": str(folder.path),
-        "name": folder.recipe.name,
+        "kind": folder.header["kind"],
+        "name": folder.header["name"],
         "status": folder.status,
         "reason": folder.header.get("reason"),
         "steps": len(lines),
-        "steps_planned": folder.recipe.train.steps,
-        "seed": folder.recipe.seed,
+        "steps_planned": None if recorded else folder.recipe.train.steps,
+        "seed": folder.header["seed"] if recorded else folder.recipe.seed,
         "loss": loss if loss is not None and isfinite(loss) else None,
         "metrics": _newest(metrics),
         "params_fingerprint": last.step.parameters if last else None,
@@ -38,24 +40,27 @@ def summary(path: str | Path) -> dict[str, Any]:
         "sessions": folder.header.get("sessions", []),
         "code": folder.header.get("code", {}).get("digest"),
         "checkpoints": [path.name for path in checkpoint_paths(folder.path)],
+        "notes": folder.header.get("notes", []),
     }
 
 
 def as_text(values: dict[str, Any]) -> str:
     """The same for people."""
     workers = [str(session["workers"]) for session in values["sessions"]]
+    planned = "" if values["steps_planned"] is None else f" of {values['steps_planned']}"
     rows = [
-        ("run", values["path"]),
+        ("run", values["path"] + (", recorded from another program's loop" if values["kind"] == RECORDED else "")),
         ("status", values["status"] + (f": {values['reason']}" if values["reason"] else "")),
         (
             "steps",
-            f"{values['steps']} of {values['steps_planned']}, {values['seconds']:.1f} s of training"
+            f"{values['steps']}{planned}, {values['seconds']:.1f} s of training"
             + (f", workers {' then '.join(workers)}" if workers else ""),
         ),
         ("loss", _loss_text(values)),
         *((split, _metrics_text(found)) for split, found in values["metrics"].items()),
         ("parameters", values["params_fingerprint"] or "none yet"),
         ("chain", values["chain"] or "none yet"),
+        *(("note", note) for note in values["notes"]),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
 
@@ -80,7 +85,8 @@ def _metrics_text(found: dict[str, Any]) -> str:
         for name, value in found.items()
         if name not in ("step", "examples") and value is not None
     ]
-    return f"{', '.join(parts)} ({found['examples']} examples, step {found['step']})"
+    size = f"{found['examples']} examples, " if found["examples"] else ""  # a recorded loop need not say it
+    return f"{', '.join(parts)} ({size}step {found['step']})"
 
 
 def metric_text(name: str, value: float) -> str:

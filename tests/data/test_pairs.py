@@ -261,3 +261,11 @@ def test_multi30k(real_data: Path) -> None:
         assert content(short)[name] == fits
         assert short.manifest["left_out"][name] == len(split) - len(fits)
     assert short.manifest["left_out"]["train"] > 0
+
+
+def test_lines_that_end_in_a_carriage_return_alone_are_named(tmp_path: Path) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).write_bytes(b"\r".join(b"word %d" % i for i in range(40)))
+    paths = f"{tmp_path / 'source'},{tmp_path / 'target'}"
+    with pytest.raises(DataError, match=r"source: expected lines .* found 39 that end in \\r alone"):
+        pairs.load(PairsData(source="pairs", path=paths))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glassrun.config import PythonTopicsData, TextData
-from glassrun.data import text
+from glassrun.data import compressed, text
 from glassrun.data.source import IGNORED, Dataset
 from glassrun.data.text import EvaluationWindows, TrainingWindows
 from glassrun.errors import ConfigError, DataError
@@ -269,3 +269,13 @@ def test_tiny_shakespeare(real_data: Path) -> None:
     validation = dataset.splits["validation"]
     counted = sum(int((validation.example(i, 0)["targets"] != IGNORED).sum()) for i in range(len(validation)))
     assert counted == 111_538
+
+
+def test_a_file_that_unpacks_to_far_more_than_itself_is_refused(tmp_path: Path) -> None:
+    """100 MB of one letter are 97 kB as gzip; they are not read to the end."""
+    path = tmp_path / "bomb.txt.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for _ in range(100):
+            file.write(b"a" * 10**6)
+    with pytest.raises(DataError, match="expected at most 67,108,864 bytes once unpacked, found more; a gzip file may"):
+        compressed.read(path)

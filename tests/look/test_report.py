@@ -13,7 +13,7 @@ import pytest
 import glassrun as api
 from glassrun.errors import RunFolderError
 from glassrun.record.run_folder import RunFolder
-from support import Made
+from support import Made, glassrun
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
@@ -121,11 +121,20 @@ def test_data_that_are_gone_are_said(made: Made, tmp_path: Path) -> None:
     run = api.train(
         made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), out=tmp_path / "run", workers=1
     )
-    text.unlink()
-    page = api.report(api.load(run.path)).read_text()
+    text.rename(tmp_path / "moved.txt")
+    told: list[str] = []
+    page = api.report(api.load(run.path), tell=told.append).read_text()
     assert "The model is not looked into here" in page
     assert "text.txt" in page
     assert "Loss and learning rate" in page
+    assert len(told) == 1
+    assert "text.txt" in told[0]
+    done = glassrun("report", run.path)
+    assert done.code == 0
+    assert f"note: {told[0]}" in done.err
+    found = glassrun("report", run.path, "--data-path", tmp_path / "moved.txt")
+    assert (found.code, found.err) == (0, "")
+    assert "The model is not looked into here" not in (run.path / "report.html").read_text()
 
 
 def test_a_run_without_a_step_has_no_report(made: Made, tmp_path: Path) -> None:

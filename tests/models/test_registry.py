@@ -236,3 +236,17 @@ def test_import_names_what_the_data_can_give(user_module):
         build(section(f"{name}:needs"), {"in_channels": 1, "num_classes": 2}, 1)
     assert "missing a required argument: 'heads'" in str(error.value)
     assert "from the data it can have: in_channels, num_classes" in str(error.value)
+
+
+def test_a_factory_that_takes_any_argument_gets_all_that_follows_from_the_data(user_module):
+    text = "import torch\n\n\ndef model(width, **facts):\n    found = torch.nn.Identity()\n"
+    name = user_module(text + "    found.facts = facts\n    return found\n", "user_model_open")
+    assert build(section(f"{name}:model", width=3, num_classes=2), FACTS_OF_ALL, 1).facts == FACTS_OF_ALL | {
+        "num_classes": 2
+    }
+
+
+def test_import_is_no_name_of_an_argument(user_module):
+    name = user_module(MODULE, "user_model_alias")
+    with pytest.raises(ModelError, match="unexpected keyword argument 'import_'"):
+        build(section(f"{name}:Drawn", import_="other:model"), FACTS_OF_ALL, 1)

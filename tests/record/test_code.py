@@ -2,11 +2,13 @@
 
 import importlib
 import io
+import json
 import subprocess
 import sys
 import types
 import zipfile
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 import glassrun
 from glassrun.digest import digest_bytes
 from glassrun.record import code
-from glassrun.record.code import Code, collect, differences, git
+from glassrun.record.code import Code, collect, differences, now
 
 
 @pytest.fixture
@@ -66,6 +68,8 @@ def test_only_imported_sources_are_in_it(project: Path) -> None:
     assert not any("never_imported" in name for name in found.files)
     for name in ("users_package/weights.bin", "users_package/secrets.env", "data.csv"):
         assert (project / name).read_bytes() not in found.files.values()
+    named = {name: reason for name, reason in found.left_out.items() if name.startswith("users_")}
+    assert named == {"users_package/weights.bin": "no source", "users_package/secrets.env": "no source"}
 
 
 def test_our_own_files_are_in_it_and_installed_ones_are_not() -> None:
@@ -139,6 +143,57 @@ def test_odd_modules_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert users(collect()) == set()
 
 
+def test_a_compiled_extension_is_named_as_left_out(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
+    library = project / "users_package" / f"fast{EXTENSION_SUFFIXES[0]}"
+    library.write_bytes(b"\x7fELF")
+    module = types.ModuleType("users_package.fast")
+    module.__file__ = str(library)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert collect().left_out[f"users_package/{library.name}"] == "compiled"
+
+
+def test_the_script_that_was_started_is_in_it(tmp_path: Path) -> None:
+    """Of a loop of the user's own, it is the code that matters most."""
+    script = tmp_path / "my_loop.py"
+    script.write_text(
+        "from glassrun.record.code import collect\nfound = collect()\nprint(sorted(found.files))\n"
+        "assert found.files['__main__.py'] == open(__file__, 'rb').read()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "__main__.py" in done.stdout
+
+
+def test_packages_installed_in_editable_mode_and_by_path_files_are_the_users(tmp_path: Path) -> None:
+    """They are known to the installer, and yet their source can change at any moment."""
+    for folder, name in (("checkout/src", "editable_package"), ("elsewhere", "pathed_module")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"{name}.py").write_text("X = 1\n")
+    site = tmp_path / "site-packages"
+    information = site / "editable_package-2.5.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: Editable_Package\nVersion: 2.5\n")
+    url = (tmp_path / "checkout").as_uri()
+    (information / "direct_url.json").write_text(json.dumps({"url": url, "dir_info": {"editable": True}}))
+    (site / "__editable__.editable_package-2.5.pth").write_text(f"{tmp_path / 'checkout' / 'src'}\n")
+    (site / "more.pth").write_text(f"{tmp_path / 'elsewhere'}\n")
+    (site / "installed_module.py").write_text("X = 1\n")
+    script = (
+        f"import json, site; site.addsitedir({str(site)!r})\n"
+        "import editable_package, pathed_module, installed_module\n"
+        "from glassrun.record import code, distributions\n"
+        "origin = distributions.origins()['editable-package']\n"
+        "print(json.dumps([sorted(code.collect().files), distributions.versions()['editable-package'], origin]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files, version, origin = json.loads(done.stdout)
+    assert {"editable_package.py", "pathed_module.py"} <= set(files)
+    assert "installed_module.py" not in files
+    assert version == "2.5"
+    assert origin == {"folder": str(tmp_path / "checkout"), "editable": True, "git": None}
+
+
 def test_a_module_whose_name_is_deeper_than_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Loaded from a file under a name that the loader made up, as plug-in systems do."""
     name = "users_plugins." + ".".join("abcdefghijklmnopqrstuvwxyz")
@@ -149,7 +204,7 @@ def test_a_module_whose_name_is_deeper_than_its_place(monkeypatch: pytest.Monkey
     assert b"X = 1\n" in collect().files.values()
 
 
-# --- what differs, and git -------------------------------------------------------------------------------------------
+# --- what differs -------------------------------------------------------------------------------------------
 
 
 def test_a_changed_file_is_a_difference(project: Path) -> None:
@@ -163,31 +218,16 @@ def test_a_changed_file_is_a_difference(project: Path) -> None:
 
 def test_files_that_only_one_side_imported_do_not_count() -> None:
     recorded = {"files": {"a.py": digest_bytes(b"1"), "b.py": digest_bytes(b"2")}}
-    assert differences(recorded, Code({"b.py": b"2", "c.py": b"3"}, (), ())) == []
-    assert differences({}, Code({"b.py": b"2"}, (), ())) == []
+    assert differences(recorded, Code({"b.py": b"2", "c.py": b"3"}, {}, ())) == []
+    assert differences({}, Code({"b.py": b"2"}, {}, ())) == []
 
 
-def run_git(folder: Path, *arguments: str) -> str:
-    options = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", "-C", str(folder), *options, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def test_git_gives_the_commit_and_whether_files_differ(tmp_path: Path) -> None:
-    run_git(tmp_path, "init", "-q")
-    assert git(tmp_path) is None  # no commit yet
-    (tmp_path / "a.py").write_text("1\n")
-    run_git(tmp_path, "add", "a.py")
-    run_git(tmp_path, "commit", "-q", "-m", "one")
-    commit = run_git(tmp_path, "rev-parse", "HEAD")
-    assert git(tmp_path) == {"commit": commit, "changed": False}
-    (tmp_path / "a.py").write_text("2\n")
-    assert git(tmp_path) == {"commit": commit, "changed": True}
-
-
-def test_git_outside_a_repository_or_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git(tmp_path) is None
-    assert git(tmp_path / "absent") is None
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert git(tmp_path) is None
+def test_what_a_run_that_goes_on_computes_with(project: Path) -> None:
+    importlib.import_module("users_package")
+    recorded = collect().record()
+    assert now(recorded, collect()) == {"digest": recorded["digest"], "changed": {}}
+    assert now(recorded, Code({}, {}, ()))["digest"] == recorded["digest"]  # not imported yet: not changed
+    (project / "users_package" / "layers.py").write_text("WIDTH = 5\n")
+    found = now(recorded, collect())
+    assert found["changed"] == {"users_package/layers.py": digest_bytes(b"WIDTH = 5\n")}
+    assert found["digest"] != recorded["digest"]

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from importlib import metadata
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from glassrun.digest import canonical_json
-from glassrun.record import environment
+from glassrun.record import distributions
 from glassrun.record.environment import VARIABLES, collect, differences, numerics
 
 SECRET = "hunter2-and-nothing-else"
@@ -68,7 +69,7 @@ def test_what_is_recorded() -> None:
 
 
 def test_every_installed_distribution_is_recorded_with_its_version() -> None:
-    found = environment.packages()
+    found = distributions.versions()
     for name in ("torch", "numpy", "pydantic", "safetensors", "pytest"):
         assert found[name] == metadata.version(name)
     assert list(found) == sorted(found)
@@ -88,9 +89,43 @@ def test_a_changed_setting_of_torch_is_a_difference() -> None:
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
-    assert [line.partition(":")[0] for line in found] == ["float32_matmul_precision", "threads"]
-    assert f"recorded {threads}, here {threads + 3}" in found[1]
+    names = [line.partition(":")[0] for line in found]
+    assert names[0] == "float32_matmul_precision"
+    assert "fp32_precision of mkldnn.matmul" in names
+    assert found[-1] == f"threads: recorded {threads}, here {threads + 3}"
     assert differences(before, numerics()) == []
+
+
+def test_each_fp32_precision_is_told_apart() -> None:
+    before = numerics()
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    try:
+        found = differences(before, numerics())
+    finally:
+        torch.backends.mkldnn.conv.fp32_precision = "none"
+    assert found == ["fp32_precision of mkldnn.conv: recorded ieee, here bf16"]
+    assert differences(before, numerics()) == []
+
+
+def test_a_wider_fp32_precision_reaches_the_narrower() -> None:
+    torch.backends.mkldnn.fp32_precision = "bf16"
+    try:
+        found = numerics()["fp32_precision"]
+    finally:
+        torch.backends.mkldnn.fp32_precision = "none"
+    assert found["fp32_precision of mkldnn.rnn"] == "bf16"
+    assert numerics()["fp32_precision"]["fp32_precision of mkldnn.rnn"] == "ieee"
+
+
+def test_a_precision_that_was_set_in_two_ways_is_recorded() -> None:
+    """torch raises where it is asked for it then."""
+    script = (
+        "import torch\nfrom glassrun.record.environment import numerics\n"
+        "torch.set_float32_matmul_precision('highest')\ntorch.backends.mkldnn.matmul.fp32_precision = 'bf16'\n"
+        "print(numerics()['float32_matmul_precision'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set in two ways"
 
 
 def test_flushed_denormals_are_a_difference() -> None:

@@ -198,6 +198,13 @@ def test_the_checksum_is_over_the_line_before_it() -> None:
     assert ledger.without_checksum(line, "here") == {"a": 1}
 
 
+@pytest.mark.parametrize("text", [b"{", b'{"a": 1,}', b"[1", b'{"step": 1, "x": \xff', b'{"a": ' * 100_000])
+def test_what_is_no_json_object_under_a_checksum_that_fits(path: Path, text: bytes) -> None:
+    digest = hashlib.blake2b(text + b"}", digest_size=16).hexdigest()
+    with pytest.raises(RunFolderError, match=r"not a JSON object|not a ledger line"):
+        read(path, text + f', "checksum": "{digest}"}}\n'.encode())
+
+
 def test_the_message_says_where_and_what_to_do(path: Path) -> None:
     with pytest.raises(RunFolderError) as caught:
         read(path, b'{"step": 1}\n')

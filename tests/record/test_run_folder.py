@@ -525,3 +525,9 @@ def test_the_identity_is_the_contract_and_the_data() -> None:
     assert identity(recipe(), "a") == identity(recipe(name="other", record={"every": 7}), "a")
     assert identity(recipe(), "a") != identity(recipe(), "b")
     assert identity(recipe(), "a") != identity(recipe(seed=2), "a")
+
+
+def test_a_path_that_is_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"UTF-8.*/home/caf\\+udce9"):
+        RunFolder.create(tmp_path / "run", config.load(RECIPE), ["/home/caf\udce9"])
+    assert not (tmp_path / "run").exists()

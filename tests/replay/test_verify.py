@@ -134,6 +134,7 @@ def test_changed_code_is_said_first(made: Made, tmp_path: Path) -> None:
     module.write_text(source.replace("bias=True", "bias=False"))
     done = glassrun("replay", "run", cwd=tmp_path)
     assert done.code == 1
+    assert done.out.startswith("different: step 1: phase forward")
     assert "changing_model.py" in done.err
     assert "the run differs before its first step already" in done.err
 

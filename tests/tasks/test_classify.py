@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glassrun.config import ImportedTask
-from glassrun.errors import ConfigError, ModelError
+from glassrun.errors import ModelError
 from glassrun.tasks import registry
 from glassrun.tasks.classify import Classify
 
@@ -115,11 +116,13 @@ class Incomplete:
     [
         ("glassrun_has_no_such.module:Task", "cannot be imported"),
         ("glassrun.tasks.classify:Missing", "cannot be imported"),
+        ("glassrun.data.compressed:MOST_BYTES", "expected a function or a class, found int"),
+        ("functools:partial", "failed: TypeError: the first argument must be callable"),
         ("glassrun.tasks.base:Batch", "lacks collate, count, tokens, loss, evaluate, metrics"),
     ],
 )
 def test_a_task_of_the_users_that_cannot_be_used_is_refused(name: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ModelError, match=message):
         registry.build(ImportedTask.model_validate({"import": name}), {})
 
 
@@ -134,5 +137,12 @@ def test_a_task_of_the_users_is_imported() -> None:
 
 def test_a_task_that_lacks_methods_is_named_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glassrun.tasks.classify.Incomplete", Incomplete, raising=False)
-    with pytest.raises(ConfigError, match="Incomplete lacks tokens, loss, evaluate, metrics"):
+    with pytest.raises(ModelError, match="Incomplete lacks tokens, loss, evaluate, metrics"):
         registry.build(ImportedTask.model_validate({"import": "glassrun.tasks.classify:Incomplete"}), None)
+
+
+def test_a_task_in_a_file_with_a_mistake_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.joinpath("task_with_a_mistake.py").write_text("def (")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match=r"task\.import: .*importing it failed: SyntaxError"):
+        registry.build(ImportedTask.model_validate({"import": "task_with_a_mistake:Task"}), None)

@@ -217,15 +217,3 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     checkpoint.prune(tmp_path, 2)
     assert [int(p.name[5:]) for p in checkpoint_paths(tmp_path)] == [999_999, 1_000_000]
     assert (tmp_path / "checkpoints" / "step-notes").is_dir()
-
-
-def test_latest(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path) is None
-    state = new_state()
-    for state.step in (2, 4, 6):
-        save(tmp_path, state)
-    for at_most, expected in ((None, 6), (6, 6), (5, 4), (2, 2)):
-        found = checkpoint.latest(tmp_path, at_most=at_most)
-        assert found is not None
-        assert found.step == expected
-    assert checkpoint.latest(tmp_path, at_most=1) is None

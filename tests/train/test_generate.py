@@ -189,3 +189,10 @@ def test_no_gradient_is_recorded():
     model.register_forward_hook(lambda _module, _args, output: recorded.append(output.requires_grad))
     draw(model, 2)
     assert recorded == [False, False]
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-5, 1e300, float("inf")])
+def test_any_temperature_gives_tokens(temperature):
+    written = draw(fixed([0.1, 0.6, 0.3]), 20, temperature=temperature)
+    assert len(written) == 20
+    assert temperature > 1 or set(written) == {1}

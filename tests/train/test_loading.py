@@ -16,6 +16,7 @@ from glassrun.data import text
 from glassrun.data.order import Order
 from glassrun.tasks.classify import Classify
 from glassrun.tasks.language_model import LanguageModelling
+from glassrun.train.attributes import Attributes
 from glassrun.train.loading import Slices, TrainingBatches, ahead, collate, evaluation_slices
 
 
@@ -33,10 +34,12 @@ class Numbered:
 
 
 TASK = Classify(SimpleNamespace(facts={"num_classes": 2}))  # type: ignore[arg-type]
+ATTRIBUTES = Attributes(torch.nn.Identity(), TASK)
 
 
 def batches_of(count: int = 11, *, size: int = 6, slice_size: int = 3, places: range = range(2)) -> TrainingBatches:
-    return TrainingBatches(Numbered(count), TASK, seed=5, size=size, slice_size=slice_size, places=places)  # type: ignore[arg-type]
+    split: Any = Numbered(count)
+    return TrainingBatches(split, TASK, ATTRIBUTES, seed=5, size=size, slice_size=slice_size, places=places)
 
 
 def batch_of(make: TrainingBatches, step: int) -> Slices:
@@ -95,7 +98,7 @@ def same(a: Slices, b: Slices) -> bool:
 def test_batches_made_ahead_are_identical(threads: int, steps: range) -> None:
     dataset = text.load_python_topics(PythonTopicsData(source="python-topics", context=16), 1)
     make = TrainingBatches(
-        dataset.splits["train"], LanguageModelling(dataset), seed=3, size=6, slice_size=3, places=range(2)
+        dataset.splits["train"], LanguageModelling(dataset), ATTRIBUTES, seed=3, size=6, slice_size=3, places=range(2)
     )
     expected = [batch_of(make, step) for step in steps]
     found = [make.slices(examples) for examples in ahead(make.examples, steps, threads)]
@@ -159,7 +162,8 @@ def test_nothing_is_made_ahead_without_threads() -> None:
 
 
 def evaluated(count: int, places: range, *, size: int = 12, shards: int = 4) -> list[tuple[int, list[int]]]:
-    slices = evaluation_slices(Numbered(count), TASK, key=(1, "evaluation"), size=size, shards=shards, places=places)  # type: ignore[arg-type]
+    split: Any = Numbered(count)
+    slices = evaluation_slices(split, TASK, ATTRIBUTES, key=(1, "evaluation"), size=size, shards=shards, places=places)
     return [(place, batch["label"].tolist()) for place, batch in slices]
 
 

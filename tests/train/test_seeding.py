@@ -86,3 +86,17 @@ def test_outside_the_range(number: int) -> None:
 
 def test_seeded_prints_one_line_for_each() -> None:
     assert str(Seeded(("a", "b"), ("c",))) == "set: a\nset: b\nNOT set: c"
+
+
+def test_the_newer_precision_settings_are_set_too() -> None:
+    script = """
+import torch
+import glassrun
+torch.backends.mkldnn.conv.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+done = glassrun.seed(1)
+b = torch.backends
+places = (b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn, b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn)
+assert [place.fp32_precision for place in places] == ["ieee"] * 6
+assert any("fp32_precision" in line and "mkldnn.conv" in line for line in done.set), done
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.train.memory import Layout
 from glassrun.train.shards import Partial, TreeSum, own_slices
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 PROPERTY = settings(max_examples=30, deadline=None)
 POWERS = [1, 2, 4, 8, 16]

@@ -9,6 +9,8 @@ from pathlib import Path
 from glassrun.errors import DataError
 
 MOST_BYTES = 4 * 2**30
+# A gzip file may unpack to so many times its size, as no text and no set of images does; or to so many bytes anyhow.
+_RATIO, _ALWAYS = 100, 2**26
 
 
 def read(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -22,6 +24,7 @@ def read(path: Path, most: int = MOST_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
+            most = min(most, max(_ALWAYS, _RATIO * path.stat().st_size)) if packed else most
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             data: bytes = stream.read(most + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -29,7 +32,14 @@ def read(path: Path, most: int = MOST_BYTES) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(data) > most:
-        raise DataError(f"{path}: expected at most {most:,} bytes once unpacked, found more")
+        raise DataError(
+            f"{path}: expected at most {most:,} bytes once unpacked, found more"
+            + (
+                f"; a gzip file may hold {_RATIO} times its own size: unpack it yourself if it is right"
+                if packed
+                else ""
+            )
+        )
     return data
 
 

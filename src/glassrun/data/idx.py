@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassrun.data import compressed
+from glassrun.data.folders import entries
 from glassrun.errors import DataError
 
 _UNSIGNED_BYTE = 8
@@ -86,7 +87,7 @@ def pairs_in(folder: Path) -> dict[str, tuple[Path, Path]]:
         DataError: labels are missing, or there are several sets in the folder.
     """
     found: dict[str, tuple[Path, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         match = _NAME.fullmatch(path.name)
         if not match or (path.suffix == ".gz" and path.with_suffix("").exists()):
             continue

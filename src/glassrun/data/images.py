@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glassrun.config import ImagesData
 from glassrun.data import idx, pictures
 from glassrun.data.compressed import what_is_at
+from glassrun.data.folders import entries, files_below
 from glassrun.data.manifest import file_digest, file_digests, manifest
 from glassrun.data.pixels import LabelledImages, Pixels, encoded, facts, image_key, preprocessing
 from glassrun.data.source import Dataset
@@ -129,7 +130,7 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
     paths: list[Path] = []
     names: list[str] = []
     for child in _folders(folder):
-        inside = sorted(path for path in child.rglob("*") if path.suffix.lower() in pictures.SUFFIXES)
+        inside = [path for path in files_below(child) if path.suffix.lower() in pictures.SUFFIXES]
         if not inside:
             raise DataError(f"{child}: expected pictures ({', '.join(pictures.SUFFIXES)}) of the class, found none")
         paths += inside
@@ -142,7 +143,7 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return [child for child in entries(folder) if child.is_dir() and not child.name.startswith(".")]
 
 
 def _decoded(paths: list[Path], size: int | None) -> Pixels:

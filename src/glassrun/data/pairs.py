@@ -36,8 +36,11 @@ class Pairs:
         source, target = self.pairs[index]
         return {"source": self.encoding.encode_source(source), "target": self.encoding.encode_target(target)}
 
+    def keys(self) -> list[bytes]:
+        return [pair_key(pair) for pair in self.pairs]
+
     def digest(self) -> str:
-        return digest_of_keys([self.key(index) for index in range(len(self))])
+        return digest_of_keys(self.keys())
 
 
 def pair_key(pair: Pair) -> bytes:
@@ -141,7 +144,13 @@ def _read(source: Path, target: Path) -> list[Pair]:
 
 def _lines(path: Path) -> list[str]:
     # Not splitlines: it also cuts at U+2028 and its like, which stand inside sentences of real files.
-    return read_text(path).removesuffix("\n").split("\n")
+    text = read_text(path)
+    if "\r" in text and "\n" not in text:
+        raise DataError(
+            f"{path}: expected lines that end in \\n or \\r\\n, found {text.count(chr(13))} that end in \\r alone: "
+            "convert the file"
+        )
+    return text.removesuffix("\n").split("\n")
 
 
 def _split(section: PairsData, given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:

@@ -28,7 +28,7 @@ class LabelledImages:
 
     Arguments:
         pixels: all images of the source.
-        keys: of all images (see `image_key`).
+        all_keys: of all images (see `image_key`).
         labels: of all images.
         indices: those of this split, in its order.
         classes: the labels' names.
@@ -36,7 +36,7 @@ class LabelledImages:
     """
 
     pixels: Pixels
-    keys: Sequence[bytes]
+    all_keys: Sequence[bytes]
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
     classes: tuple[str, ...]
@@ -46,7 +46,7 @@ class LabelledImages:
         return len(self.indices)
 
     def key(self, index: int) -> bytes:
-        return self.keys[int(self.indices[index])]
+        return self.all_keys[int(self.indices[index])]
 
     def raw(self, index: int) -> NDArray[np.uint8]:
         """The image before normalisation: UInt8[channels, height, width]."""
@@ -56,8 +56,11 @@ class LabelledImages:
         assert self.encoding is not None, "set by `encoded`"
         return {"image": self.encoding.normalise(self.raw(index)), "label": int(self.labels[self.indices[index]])}
 
+    def keys(self) -> list[bytes]:
+        return [self.all_keys[index] for index in self.indices.tolist()]
+
     def digest(self) -> str:
-        return digest_of_keys([self.key(index) for index in range(len(self))])
+        return digest_of_keys(self.keys())
 
 
 def image_key(pixels: NDArray[np.uint8], class_name: str) -> bytes:

@@ -24,6 +24,13 @@ class Split(Protocol):
         """The example as NumPy arrays and integers; only windows of a text depend on the epoch."""
         ...
 
+    def keys(self) -> list[bytes]:
+        """The key of every example in order; of a text's every line instead, since its windows move with each letter.
+
+        Two splits with the same examples have the same keys, and two with others have others.
+        """
+        ...
+
     def digest(self) -> str:
         """The digest of all examples in their order."""
         ...

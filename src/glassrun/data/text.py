@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from glassrun.errors import ConfigError, DataError
 from glassrun.keys import derive
 
 _TAIL = 10  # the last tenth
+_LONGEST_LINE = 1000  # code points or bytes; some texts are one line as a whole
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class TrainingWindows:
         tokens: of the text.
         context: tokens in a window; each predicts the one after it.
         seed: of the run.
+        characters: the code point of each token of the vocabulary; None where tokens are bytes.
     """
 
     tokens: NDArray[Any]
     context: int
     seed: int
+    characters: NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
         return max((len(self.tokens) - self.context) // self.context, 1)
@@ -57,6 +61,14 @@ class TrainingWindows:
         window = self._window(index, self.offset(epoch)).astype(np.int64)
         return {"inputs": window[:-1], "targets": window[1:]}
 
+    def keys(self) -> list[bytes]:
+        return line_keys(_values(self.tokens, self.characters))
+
+    def line(self, index: int) -> tuple[int, int]:
+        """Where a line begins and ends in the tokens, of those that `keys` counts."""
+        starts = line_starts(_values(self.tokens, self.characters))
+        return starts[index], starts[index + 1]
+
     def digest(self) -> str:
         return _digest(self.tokens)
 
@@ -71,6 +83,7 @@ class EvaluationWindows:
 
     tokens: NDArray[Any]
     context: int
+    characters: NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.context)
@@ -85,6 +98,14 @@ class EvaluationWindows:
         targets = np.full(self.context, IGNORED, dtype=np.int64)
         inputs[: len(window) - 1], targets[: len(window) - 1] = window[:-1], window[1:]
         return {"inputs": inputs, "targets": targets}
+
+    def keys(self) -> list[bytes]:
+        return line_keys(_values(self.tokens, self.characters))
+
+    def line(self, index: int) -> tuple[int, int]:
+        """Where a line begins and ends in the tokens, of those that `keys` counts."""
+        starts = line_starts(_values(self.tokens, self.characters))
+        return starts[index], starts[index + 1]
 
     def digest(self) -> str:
         return _digest(self.tokens)
@@ -173,10 +194,11 @@ def _windows(
                 f"{where}: too short: the {name} part has {len(tokens)} tokens, expected at least {least} "
                 f"(data.context is {section.context})"
             )
+    characters = tokenizer.points if isinstance(tokenizer, CharTokenizer) else None
     splits: dict[str, Split] = {
-        name: TrainingWindows(parts[name], section.context, seed)
+        name: TrainingWindows(parts[name], section.context, seed, characters)
         if name == "train"
-        else EvaluationWindows(parts[name], section.context)
+        else EvaluationWindows(parts[name], section.context, characters)
         for name in ("train", "validation", "test")
         if name in parts
     }
@@ -190,6 +212,27 @@ def _windows(
     )
     facts = {"vocabulary_size": tokenizer.size, "max_length": section.context}
     return Dataset(splits, described, facts, TextEncoding(tokenizer, section.context))
+
+
+def line_starts(values: NDArray[Any]) -> list[int]:
+    """Where the lines of a text begin, and its end; a very long line counts as several."""
+    starts = [0]
+    for end in [*(np.flatnonzero(values == ord("\n")) + 1).tolist(), len(values)]:
+        starts += range(starts[-1] + _LONGEST_LINE, end, _LONGEST_LINE)
+        if end > starts[-1]:
+            starts.append(end)
+    return starts
+
+
+def line_keys(values: NDArray[Any]) -> list[bytes]:
+    """The key of every line of a text, given as code points or bytes: no vocabulary and no context is in it."""
+    data = values.astype("<u4").tobytes()
+    return [content_key(data[4 * start : 4 * end]) for start, end in pairwise(line_starts(values))]
+
+
+def _values(tokens: NDArray[Any], characters: NDArray[np.uint32] | None) -> NDArray[Any]:
+    """What tokens stand for, whatever number the vocabulary gives it."""
+    return tokens if characters is None else characters[tokens]
 
 
 def _digest(tokens: NDArray[Any]) -> str:

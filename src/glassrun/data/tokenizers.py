@@ -39,7 +39,7 @@ class CharTokenizer:
         self.characters = "".join(sorted(set(characters)))
         self.special = special
         self.size = len(self.characters) + (len(SPECIALS) if special else 0)
-        self._points = _code_points(self.characters)
+        self.points = _code_points(self.characters)  # of each token but the special ones
         self._first = len(SPECIALS) if special else 0
 
     def encode(self, text: str) -> NDArray[Any]:
@@ -49,8 +49,8 @@ class CharTokenizer:
             DataError: a character is not in the vocabulary, and there is no token for unknown ones.
         """
         points = _code_points(text)
-        places = np.minimum(np.searchsorted(self._points, points), max(len(self._points) - 1, 0))
-        known = self._points[places] == points if len(self._points) else np.zeros(len(points), bool)
+        places = np.minimum(np.searchsorted(self.points, points), max(len(self.points) - 1, 0))
+        known = self.points[places] == points if len(self.points) else np.zeros(len(points), bool)
         if not self.special and not known.all():
             wrong = sorted({text[i] for i in np.flatnonzero(~known)[:1000].tolist()})
             raise DataError(

@@ -66,6 +66,7 @@ def curves(
     bottom.set_ylim(bottom=0)
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("step")
+    bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if 0 < warmup_steps < steps[-1]:
         for axes in (top, bottom):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from math import isfinite
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glassrun.errors import BadInput, MissingDependency, RunFolderError
+from glassrun.errors import BadInput, MissingDependency, ModelError, RunFolderError
 from glassrun.look import figures
 from glassrun.look.parts import Figure, Part, Table, model_parts
 from glassrun.record.files import write_atomic
+from glassrun.record.run_folder import RECORDED, checkpoint_paths
 from glassrun.show import metric_text, summary
 from glassrun.train.schedule import warmup_steps
 
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 _MOST_POINTS = 4000  # of a curve
 
 
-def report(run: Run) -> Path:
+def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
     """Write `report.html` into the run's folder; returns its path.
+
+    Arguments:
+        run: what to report on.
+        tell: called with each note that stands in the report: what could not be shown, and why.
 
     Raises:
         RunFolderError: the run is damaged, or has no step yet.
@@ -33,10 +38,17 @@ def report(run: Run) -> Path:
     """
     values = summary(run.path)
     if not values["steps"]:
-        raise RunFolderError(f"{run.path}: nothing to report yet: the run has no step. glassrun resume {run.path}")
+        raise RunFolderError(
+            f"{run.path}: nothing to report yet: the run has no step"
+            + ("" if values["kind"] == RECORDED else f". glassrun resume {run.path}")
+        )
     notes: list[str] = []
-    with _one_thread():  # small operations are slower on several, and much slower beside other programs
-        parts = [_curves(run), *_looks(run, notes), *_about(run)]
+    if values["kind"] == RECORDED:
+        notes += ["Recorded from another program's loop: there is no checkpoint to look into.", *values["notes"]]
+        parts = [_curves(run, ""), *_about(run)]
+    else:
+        with _one_thread():  # small operations are slower on several, and much slower beside other programs
+            parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
     page = _template().render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -44,6 +56,9 @@ def report(run: Run) -> Path:
         notes=notes,
         parts=parts,
     )
+    if tell:
+        for note in notes:
+            tell(note)
     path = run.path / "report.html"
     write_atomic(path, page.encode())
     return path
@@ -69,10 +84,12 @@ def _template() -> Any:
 
 
 def _subtitle(values: Mapping[str, Any]) -> str:
-    workers = " then ".join(str(session["workers"]) for session in values["sessions"])
+    counts = [session["workers"] for session in values["sessions"]]
+    workers = f"{' then '.join(map(str, counts))} worker{'s' if counts != [1] else ''}"
+    planned = "" if values["steps_planned"] is None else f" of {values['steps_planned']}"
     return (
-        f"{values['status']}: {values['steps']} of {values['steps_planned']} steps, seed {values['seed']}, "
-        f"{values['seconds']:.1f} s of training on {workers} workers, begun {values['sessions'][0]['started']}"
+        f"{values['status']}: {values['steps']}{planned} steps, seed {values['seed']}, "
+        f"{values['seconds']:.1f} s of training on {workers}, begun {values['sessions'][0]['started']}"
     )
 
 
@@ -87,9 +104,19 @@ def _tiles(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _curves(run: Run) -> Part:
+def _warmup(run: Run) -> int:
+    return warmup_steps(run.recipe, run.folder.header["data"]["splits"]["train"]["examples"])
+
+
+def _schedule(run: Run) -> str:
+    """The learning rate of a trained run, in words."""
+    warmup = _warmup(run)
+    text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
+    return text + (", then falls as a cosine." if run.recipe.schedule.kind == "warmup-cosine" else ", then stays.")
+
+
+def _curves(run: Run, text: str, warmup: int = 0) -> Part:
     """Loss and learning rate by step."""
-    folder = run.folder
     lines = [line.step for line in run.ledger if isfinite(line.step.loss)]
     every = -(-len(lines) // _MOST_POINTS) or 1
     evaluations: dict[str, tuple[list[int], list[float]]] = {}
@@ -98,10 +125,6 @@ def _curves(run: Run) -> Part:
             steps, losses = evaluations.setdefault(found["split"], ([], []))
             steps.append(found["step"])
             losses.append(found["loss"])
-    train = folder.header["data"]["splits"]["train"]["examples"]
-    warmup = warmup_steps(folder.recipe, train)
-    text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
-    text += ", then falls as a cosine." if folder.recipe.schedule.kind == "warmup-cosine" else ", then stays."
     if not lines:
         return Part("Loss and learning rate", "No step has a finite loss.")
     shown = lines[::every]
@@ -122,11 +145,20 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
     if not isinstance(run.recipe.task, str):
         notes.append("The model is not looked into here: the task is not one of glassrun's own.")
         return
+    if not checkpoint_paths(run.path):
+        notes.append("The model is not looked into here: the run has no checkpoint yet.")
+        return
     try:
-        dataset, model = run.dataset, run.model
-        yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+        dataset = run.dataset
     except BadInput as error:
         notes.append(f"The model is not looked into here: {error}")
+        return
+    try:
+        model = run.model
+    except ModelError as error:
+        notes.append(f"The model is not looked into here: {error}")
+        return
+    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
 
 
 def _about(run: Run) -> Iterator[Part]:
@@ -142,21 +174,23 @@ def _about(run: Run) -> Iterator[Part]:
                     ("chain", values["chain"]),
                     ("parameters", values["params_fingerprint"]),
                     ("config digest", values["config_digest"]),
-                    ("data digest", values["data_digest"]),
+                    ("data digest", values["data_digest"] or "the recorder sees batches, not data"),
                     ("code digest", values["code"] or ""),
                 ]
             )
         ],
-        code=f"glassrun replay {run.path.name}\nglassrun train {run.path.name}/config.yaml",
+        code=f"glassrun diff {run.path.name} ANOTHER"
+        if values["kind"] == RECORDED
+        else f"glassrun replay {run.path.name}\nglassrun train {run.path.name}/config.yaml",
     )
     yield Part("Config", tables=[Table(_flat(header["config"]))])
     environment = dict(header["environment"])
     packages = environment.pop("packages")
     build = environment.pop("torch_build")
     yield Part(
-        "Data and environment",
+        "Data and environment" if "data" in header else "Environment",
         tables=[
-            Table(_flat(header["data"]), title="data"),
+            *([Table(_flat(header["data"]), title="data")] if "data" in header else []),
             Table(_flat(environment), title="environment"),
             Table(_flat(packages), title=f"all {len(packages)} packages", folded=True),
             Table([(line.strip(),) for line in build.splitlines()], title="how torch was built", folded=True),

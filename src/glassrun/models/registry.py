@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from glassrun.errors import ModelError
 from glassrun.generators import set_generators
+from glassrun.imported import imported
 from glassrun.models.arguments import Arguments
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
@@ -58,15 +58,17 @@ def build(arguments: Arguments | ImportedModel, facts: Mapping[str, int], seed: 
 
 
 def _imported(section: ImportedModel, facts: Mapping[str, int], seed: int) -> nn.Module:
-    """The user's factory, called with its own arguments and those facts that its signature names."""
+    """The user's factory, called with its own arguments and those facts that its signature names, or all for `**`."""
     where = f"model.import: {section.import_}"
-    factory = _factory(section.import_, where)
+    factory = imported(section.import_, where)
     given = section.arguments
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{where}: its signature cannot be read: {error}") from None
-    named = {name: facts[name] for name in signature.parameters if name in facts and name not in given}
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    wanted = facts if takes_all else signature.parameters
+    named = {name: facts[name] for name in facts if name in wanted and name not in given}
     try:
         signature.bind(**given, **named)
     except TypeError as error:
@@ -83,20 +85,3 @@ def _imported(section: ImportedModel, facts: Mapping[str, int], seed: int) -> nn
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where}: expected it to return a torch.nn.Module, found {type(model).__name__}")
     return model
-
-
-def _factory(name: str, where: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"{where}: cannot be imported: {error}. Expected package.module:factory, importable from this folder"
-        ) from None
-    except Exception as error:
-        raise ModelError(f"{where}: importing it failed: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ModelError(f"{where}: expected a function or a class, found {type(found).__name__}")
-    return found  # type: ignore[no-any-return]

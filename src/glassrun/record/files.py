@@ -20,7 +20,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = (
-            "Free some space, then go on with `glassrun resume`; nothing that was written before is lost"
+            "Free some space; nothing that was written before is lost. Then go on with `glassrun resume`, or, if the "
+            "run had not begun and so left no folder, give the command again"
             if full
             else ""
         )

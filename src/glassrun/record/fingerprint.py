@@ -19,7 +19,6 @@ It tells different bits apart; it does not resist somebody who looks for a colli
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterable
 
@@ -27,30 +26,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LOW_63 = 2**63 - 1
-_CONSTANT = 0xBF58476D1CE4E5B9
-_BLOCK = 2**15  # words worked on at a time: with its temporary and its multipliers it stays in a core's second cache
+from glassrun.record import words as in_numpy
+from glassrun.record.words import combine as combine
 
 
 def multipliers(start: int, count: int) -> Tensor:
-    """mᵢ for i in [start, start + count): Int64[count], to be read modulo 2⁶⁴.
-
-    Each step below is a bijection on 63-bit integers, so 2x + 1 is odd and different for every position.
-
-    >>> [m % 2**64 for m in multipliers(0, 2).tolist()]
-    [3034093426151678711, 2194983444565470997]
-    """
-    x = torch.arange(start, start + count, dtype=torch.int64)
-    x = (x + 0x1E3779B97F4A7C15) & _LOW_63
-    x = ((x ^ (x >> 30)) * 0x3F58476D1CE4E5B9) & _LOW_63
-    x = ((x ^ (x >> 27)) * 0x14D049BB133111EB) & _LOW_63
-    return 2 * (x ^ (x >> 31)) + 1
+    """mᵢ for i in [start, start + count): Int64[count], to be read modulo 2⁶⁴."""
+    return torch.from_numpy(in_numpy.multipliers(start, count).view(np.int64))
 
 
 class Fingerprinter:
     """Computes fingerprints; keeps the multipliers that it has needed so far, one table for each device."""
 
     def __init__(self) -> None:
+        self._array = in_numpy.multipliers(0, 0)
         self._tables: dict[torch.device, Tensor] = {}
 
     def __call__(self, tensor: Tensor, first_word: int = 0) -> int:
@@ -63,38 +52,39 @@ class Fingerprinter:
         Returns:
             An integer in [0, 2⁶⁴).
         """
-        words = as_words(tensor)
-        table = self._table(words.device, first_word + len(words))[first_word : first_word + len(words)]
-        if words.device.type == "cpu":
-            return weighted_sum_numpy(words, table)
-        return int(weighted_sum_torch(words, table).item()) % 2**64
+        value = self.begin(tensor, first_word)
+        return value if isinstance(value, int) else int(value.item()) % 2**64
 
-    def _table(self, device: torch.device, count: int) -> Tensor:
+    def begin(self, tensor: Tensor, first_word: int = 0) -> int | Tensor:
+        """The same, but on another device than the CPU Int64[] that is read modulo 2⁶⁴: nothing is waited for."""
+        words = as_words(tensor)
+        last_word = first_word + words.numel()
+        if words.is_cpu:  # NumPy's 64-bit arithmetic takes 0.6 times as long as torch's (measured)
+            table = self._on_cpu(last_word)[first_word:last_word]
+            return in_numpy.weighted_sum(words.numpy().view(np.uint64), table)
+        return weighted_sum_torch(words, self._on_device(words.device, last_word)[first_word:last_word])
+
+    def reserve(self, tensors: Iterable[Tensor]) -> None:
+        """Make the multipliers for all these tensors now; after that several threads may read them at once."""
+        for tensor in tensors:
+            if tensor.is_cpu:
+                self._on_cpu(-(-tensor.numel() * tensor.itemsize // 8))
+
+    def _on_cpu(self, count: int) -> in_numpy.Words:
+        if len(self._array) < count:
+            self._array = in_numpy.multipliers(0, max(count, in_numpy.BLOCK))
+        return self._array
+
+    def _on_device(self, device: torch.device, count: int) -> Tensor:
         table = self._tables.get(device)
         if table is None or len(table) < count:
-            table = multipliers(0, max(count, _BLOCK)).to(device)
-            self._tables[device] = table
+            table = self._tables[device] = multipliers(0, count).to(device)
         return table
-
-
-def weighted_sum_numpy(words: Tensor, table: Tensor) -> int:
-    """The sum on the CPU: NumPy's 64-bit arithmetic takes 0.6 times as long as torch's (measured)."""
-    w, m = words.numpy().view(np.uint64), table.numpy().view(np.uint64)
-    total = 0
-    for start in range(0, len(w), _BLOCK):
-        block = w[start : start + _BLOCK]
-        mixed = block >> np.uint64(29)
-        mixed ^= block
-        mixed *= np.uint64(_CONSTANT)
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= m[start : start + _BLOCK]
-        total += int(mixed.sum())
-    return total % 2**64
 
 
 def weighted_sum_torch(words: Tensor, table: Tensor) -> Tensor:
     """The same sum on any device: Int64[], to be read modulo 2⁶⁴."""
-    mixed = (words >> 29).bitwise_and_(2**35 - 1).bitwise_xor_(words).mul_(_CONSTANT - 2**64)
+    mixed = (words >> 29).bitwise_and_(2**35 - 1).bitwise_xor_(words).mul_(in_numpy.CONSTANT - 2**64)
     return (mixed >> 32).bitwise_and_(2**32 - 1).bitwise_xor_(mixed).mul_(table).sum()
 
 
@@ -124,11 +114,3 @@ def stored_name(name: str, tensor: Tensor) -> str:
     """
     shape = "x".join(str(size) for size in tensor.shape) or "scalar"
     return f"{name} {str(tensor.dtype).removeprefix('torch.')} {shape}"
-
-
-def combine(entries: Iterable[tuple[str, int | None]]) -> str:
-    """One 64-bit value, in hexadecimal, for several (stored name, fingerprint or None for absent) in this order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in entries:
-        digest.update(f"{name}={'absent' if value is None else f'{value:016x}'}\n".encode())
-    return digest.hexdigest()

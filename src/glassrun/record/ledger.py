@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Step:
 
     def fields(self) -> dict[str, int | str]:
         """The deterministic fields, floats as their exact hexadecimal text."""
-        return {name: value.hex() if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return {name: value.hex() if isinstance(value, float) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,14 @@ def first_phase(expected: Step, found: Step) -> tuple[str, str] | None:
     return next(((phase, name) for name, phase in PHASES.items() if a[name] != b[name]), None)
 
 
+def metrics_line(step: int, split: str, examples: int, metrics: Mapping[str, float]) -> bytes:
+    """A line of `metrics.jsonl`: no time and no place, so that it is equal to the byte for equal runs."""
+    values: dict[str, object] = {"step": step, "split": split, "examples": examples}
+    for name, value in metrics.items():
+        values |= {name: value if isfinite(value) else None, f"{name}_hex": float(value).hex()}
+    return with_checksum(values)
+
+
 def with_checksum(values: Mapping[str, object]) -> bytes:
     """A JSON line that ends in a checksum over all that stands before it."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False)
@@ -102,7 +111,12 @@ def without_checksum(line: bytes, where: str) -> dict[str, object]:
             f"{where}: the line's checksum does not match its content: it was changed after it was written. "
             "Restore the file from a copy; nothing was changed here"
         )
-    values: dict[str, object] = json.loads(head + b"}")
+    try:
+        values = json.loads(head + b"}")
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(values, dict):
+        raise RunFolderError(f"{where}: not a JSON object")
     return values
 
 
@@ -151,7 +165,7 @@ def _decode(values: Mapping[str, object], where: str) -> Line:
         }
         step = Step(**fields)
         return Line(step, str(values["chain"]), float(str(values["seconds"])))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise RunFolderError(f"{where}: not a ledger line: {error}") from None
 
 
@@ -202,9 +216,9 @@ class TensorTable:
         (length,) = struct.unpack_from("<Q", data, len(_MAGIC))
         try:
             names = json.loads(data[start : start + length])
-        except ValueError:
-            names = None
-        table = cls(names if isinstance(names, list) else [])
+            table = cls(names if isinstance(names, list) else [])
+        except (ValueError, RecursionError):
+            table = cls([])
         if data[: len(table.header)] != table.header or not all(isinstance(name, str) for name in table.names):
             raise RunFolderError(f"{path}: its list of names is damaged. Restore the file from a copy")
         rows = (

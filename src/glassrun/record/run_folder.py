@@ -6,32 +6,42 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glassrun import config
-from glassrun.config import Recipe
+from glassrun.data import keys
 from glassrun.digest import canonical_json, digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
-from glassrun.plain import parse_yaml
-from glassrun.record import ledger
+from glassrun.record import checkpoint_files, ledger, words
+from glassrun.record.checkpoint_files import Checkpoint
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
 
+# Recipes, and the packages that read them, are imported where one is read: the recorder needs none of it.
+if TYPE_CHECKING:
+    from glassrun.config import Recipe
+
 FORMAT = 1
+TRAINED, RECORDED = "trained", "recorded"
+Tensors = tuple[list[str], dict[int, list[int | None]]]  # the names, and by step the fingerprint of each
 PREPARING, RUNNING, COMPLETE, STOPPED = "preparing", "running", "complete", "stopped"
 
 
 class RunFolder:
-    """One run's folder. `header` is the content of `run.json`; `update` rewrites it."""
+    """One run's folder. `header` is the content of `run.json`; `update` rewrites it.
 
-    def __init__(self, path: Path, header: dict[str, Any], recipe: Recipe) -> None:
+    A run is trained from a recipe, or recorded from another program's loop, which has none.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], recipe: Recipe | None) -> None:
         self.path = path
         self.header = header
-        self.recipe = recipe
+        self._recipe = recipe
         self._lock: int | None = None
 
     # --- making and opening
@@ -48,23 +58,45 @@ class RunFolder:
         Raises:
             RunFolderError: something else stands there, or it cannot be written.
         """
-        chosen = _free_path(recipe.name) if path is None else path.absolute()
-        occupied = what_occupies(chosen)
-        if occupied:
-            raise RunFolderError(occupied)
         header = {
-            "format": FORMAT,
+            "kind": TRAINED,
             "name": recipe.name,
             "status": PREPARING,
             "config": recipe.plain(),
             "config_digest": recipe.digest(),
+            "id": secrets.token_hex(8),  # tells this execution from others of the same recipe; in nothing's digest
             "import_path": import_path,
         }
-        write_folder_atomic(
-            chosen,
-            {"run.json": _encode_header(header), "config.yaml": recipe.to_yaml().encode(), ".lock": b""},
-        )
-        folder = cls(chosen, header, recipe)
+        chosen = _free_path(recipe.name) if path is None else path.absolute()
+        if occupied := what_occupies(chosen):
+            raise RunFolderError(occupied)
+        return cls._make(chosen, header, {"config.yaml": recipe.to_yaml().encode()}, recipe)
+
+    @classmethod
+    def create_recorded(cls, path: Path, header: dict[str, Any], code: bytes) -> RunFolder:
+        """Make and lock the folder of a run that another program's loop makes: begun from the first moment.
+
+        Arguments:
+            path: where.
+            header: what `run.json` says of it, besides `format`, `kind` and `name`.
+            code: the content of `code.zip`.
+
+        Raises:
+            RunFolderError: something else stands there, or it cannot be written.
+        """
+        chosen = path.absolute()
+        if what_occupies(chosen):
+            raise RunFolderError(
+                f"{chosen}: something stands there already, and nothing is overwritten. Record into another folder"
+            )
+        files = {"code.zip": code, "ledger.jsonl": b"", "metrics.jsonl": b""}
+        return cls._make(chosen, {"kind": RECORDED, "name": chosen.name} | header, files, None)
+
+    @classmethod
+    def _make(cls, path: Path, header: dict[str, Any], files: dict[str, bytes], recipe: Recipe | None) -> RunFolder:
+        header = {"format": FORMAT} | header
+        write_folder_atomic(path, {"run.json": _encode_header(header), ".lock": b""} | files)
+        folder = cls(path, header, recipe)
         folder.lock()
         return folder
 
@@ -78,8 +110,8 @@ class RunFolder:
         folder = Path(path).absolute()
         if not folder.is_dir():
             raise RunFolderError(f"{path}: no such run folder{_known_runs(folder)}")
-        header = _read_header(folder / "run.json")
-        recipe = _recipe(folder, header)
+        header = read_header(folder / "run.json")
+        recipe = _recipe(folder, header) if header["kind"] == TRAINED else None
         return cls(folder, header, recipe)
 
     def lock(self) -> None:
@@ -104,7 +136,14 @@ class RunFolder:
                 time.sleep(wait)
             else:
                 self._lock = descriptor
+                _give_up_in_children(self)
                 return
+
+    def unlock(self) -> None:
+        """Stop being the writer."""
+        assert self._lock is not None, "only the holder of the lock gives it up"
+        os.close(self._lock)
+        self._lock = None
 
     def locked_by_another(self) -> bool:
         """Whether some process is writing this run now."""
@@ -132,6 +171,26 @@ class RunFolder:
     # --- what is in it
 
     @property
+    def recipe(self) -> Recipe:
+        """What the run was trained from.
+
+        Raises:
+            RunFolderError: it was recorded from another program's loop.
+        """
+        if self._recipe is None:
+            raise RunFolderError(
+                f"{self.path}: this run was recorded from another program's loop, so there is no recipe and no "
+                "checkpoint to train, resume, replay or predict from. `glassrun show` and `glassrun report` tell what "
+                "is recorded, and `glassrun diff` compares it with another recorded run"
+            )
+        return self._recipe
+
+    @property
+    def every(self) -> int:
+        """How many steps lie between two rows of `ledger.tensors`."""
+        return int(self.header["every"]) if self._recipe is None else self._recipe.record.every
+
+    @property
     def ledger_path(self) -> Path:
         return self.path / "ledger.jsonl"
 
@@ -142,6 +201,10 @@ class RunFolder:
     @property
     def metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.path / "data.keys"
 
     @property
     def status(self) -> str:
@@ -173,7 +236,7 @@ class RunFolder:
             )
         return lines
 
-    def tensors(self) -> tuple[list[str], dict[int, list[int | None]]]:
+    def tensors(self) -> Tensors:
         """What `ledger.tensors` names, and by step the fingerprint of each; every row is checked.
 
         Rows of steps that have no ledger line yet, after a kill, are left out.
@@ -188,21 +251,94 @@ class RunFolder:
             raise RunFolderError(f"{self.tensors_path}: missing. Restore it from a copy")
         table, rows = ledger.TensorTable.read(self.tensors_path)
         found = {step: values for step, values in rows if step <= steps}
-        every = self.recipe.record.every
-        missing = [step for step in range(every, steps + 1, every) if step not in found]
+        missing = [step for step in range(self.every, steps + 1, self.every) if step not in found]
         if missing or list(found) != sorted(found):
             at = f"the row of step {missing[0]} is missing" if missing else "its rows are out of order"
             raise RunFolderError(f"{self.tensors_path}: {at}. Restore the file from a copy")
         return table.names, found
 
+    def data_keys(self) -> dict[str, list[bytes]]:
+        """The keys of the examples that the run began with, by split; of a text, those of its lines.
+
+        Raises:
+            RunFolderError: the file was changed, or is missing.
+        """
+        if "data_keys" not in self.header:  # it did not begin, or is another program's loop, which has no examples
+            return {}
+        try:
+            data = self.keys_path.read_bytes()
+        except OSError as error:
+            raise RunFolderError(f"{self.keys_path}: {error.strerror}. Restore it from a copy") from None
+        if digest_bytes(data) != self.header["data_keys"]:
+            raise RunFolderError(
+                f"{self.keys_path}: its digest is not the one in run.json: it was changed. Restore it from a copy"
+            )
+        return keys.decode(data, str(self.keys_path))
+
     def check(self) -> None:
-        """Read everything that can be checked against itself.
+        """Read everything that can be checked against itself, and against each other.
 
         Raises:
             RunFolderError: something was changed, or is missing.
         """
-        self.metrics()
-        self.tensors()
+        if not self.began:
+            return
+        self.data_keys()
+        # What is written last is read first: a run may be going on.
+        saved = [found for path in checkpoint_paths(self.path) if (found := _read_unless_removed(path))]
+        metrics = self.metrics_lines()
+        lines = self.lines()
+        if metrics and int(metrics[-1][1]["step"]) > len(lines):
+            raise RunFolderError(
+                f"{self.ledger_path}: it ends after step {len(lines)}, but {self.metrics_path.name} has an evaluation "
+                f"after step {metrics[-1][1]['step']}: lines are missing at the end. Restore the file from a copy"
+            )
+        tensors = self.tensors()
+        for checkpoint in saved:
+            self._check_saved(checkpoint, lines, metrics, tensors)
+
+    def checkpoint(self, *, at_most: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint (not after step `at_most`), which must fit ledger and metrics; or None.
+
+        Raises:
+            RunFolderError: it is damaged, or lines that it covers are missing or changed.
+        """
+        candidates = [p for p in checkpoint_paths(self.path) if at_most is None or int(p.name[5:]) <= at_most]
+        if not candidates:
+            return None
+        found = checkpoint_files.read(candidates[-1])
+        self._check_saved(found, self.lines(), self.metrics_lines(), self.tensors())
+        return found
+
+    def _check_saved(
+        self,
+        checkpoint: Checkpoint,
+        lines: list[ledger.Line],
+        metrics: list[tuple[bytes, dict[str, Any]]],
+        tensors: Tensors,
+    ) -> None:
+        step, path = checkpoint.step, checkpoint.path
+        if step > len(lines):
+            raise RunFolderError(
+                f"{self.ledger_path}: it ends after step {len(lines)}, but there is a checkpoint of step {step}: "
+                "lines are missing at the end. Restore the file from a copy"
+            )
+        line = lines[step - 1]
+        if checkpoint.values["chain"] != line.chain:
+            raise RunFolderError(f"{path}: this checkpoint is of another run: its chain is not the ledger's")
+        covered = b"".join(line for line, values in metrics if values["step"] <= step)
+        if checkpoint.values["metrics"] != digest_bytes(covered):
+            raise RunFolderError(
+                f"{self.metrics_path}: the evaluations up to step {step} are not those that {path.name} was written "
+                "with: lines are missing, repeated or changed. Restore the file from a copy"
+            )
+        _check_parameters(checkpoint, line.step.parameters, tensors)
+        for what, expected in (("parameters", line.step.parameters), ("buffers", line.step.buffers)):
+            found = checkpoint.values["fingerprints"].get(what)
+            if found != expected:
+                raise checkpoint_files.damaged(
+                    path, f"the {what} have the fingerprint {found}, and {expected} in the ledger's line of step {step}"
+                )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The evaluations, every line checked."""
@@ -217,16 +353,72 @@ class RunFolder:
             (line, ledger.without_checksum(line, f"{self.metrics_path}, line {number}"))
             for number, line in enumerate(lines, start=1)
         ]
+        self._check_order([values for _, values in found])
         expected = self.header.get("metrics_digest")
         if expected is not None and expected != digest_bytes(b"".join(lines)):
             raise RunFolderError(f"{self.metrics_path}: lines are missing. Restore the file from a copy")
         return found
+
+    def _check_order(self, metrics: list[dict[str, Any]]) -> None:
+        """Evaluations come by step, and each split once after a step."""
+        seen: set[tuple[int, str]] = set()
+        newest = 0
+        for number, values in enumerate(metrics, start=1):
+            where = f"{self.metrics_path}, line {number}"
+            step, split = values.get("step"), values.get("split")
+            if not isinstance(step, int) or not isinstance(split, str):
+                raise RunFolderError(f"{where}: not a line of an evaluation: step {step!r}, split {split!r}")
+            if step < newest or (step, split) in seen:
+                raise RunFolderError(
+                    f"{where}: {split} after step {step} stands after the evaluations of step {newest}: lines are "
+                    "repeated or out of order. Restore the file from a copy"
+                )
+            newest = step
+            seen.add((step, split))
+
+
+def _give_up_in_children(folder: RunFolder) -> None:
+    """A forked process, such as a data loader's, would hold the lock for as long as it outlives the writer."""
+    there = weakref.ref(folder)
+
+    def give_up() -> None:
+        found = there()
+        if found is not None and found._lock is not None:
+            found.unlock()
+
+    os.register_at_fork(after_in_child=give_up)
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
     found = (folder / "checkpoints").glob("step-*")
     return sorted((p for p in found if re.fullmatch(r"step-\d{6,}", p.name)), key=lambda p: int(p.name[5:]))
+
+
+def _check_parameters(checkpoint: Checkpoint, expected: str, tensors: Tensors) -> None:
+    """The trained parameters, which `ledger.tensors` names, must have the fingerprint that the ledger has."""
+    names, rows = tensors
+    trained = [name.removeprefix("parameter ") for name in names if name.startswith("parameter ")]
+    prints = checkpoint_files.fingerprints(checkpoint)
+    if words.combine((name, prints.get(name)) for name in trained) == expected:
+        return
+    recorded = dict(zip(trained, rows.get(checkpoint.step, []), strict=False))
+    different = [name for name, value in recorded.items() if prints.get(name) != value]
+    first = f"; the first tensor that differs: {different[0]}" if different else ""
+    raise checkpoint_files.damaged(
+        checkpoint.path,
+        f"its parameters are not those of the ledger's line of step {checkpoint.step}{first}",
+    )
+
+
+def _read_unless_removed(path: Path) -> Checkpoint | None:
+    """A checkpoint; None if the run that goes on has removed it meanwhile."""
+    try:
+        return checkpoint_files.read(path)
+    except RunFolderError:
+        if path.exists():
+            raise
+        return None
 
 
 def recorded_steps(folder: Path) -> int:
@@ -263,11 +455,23 @@ def _free_path(name: str) -> Path:
 
 
 def _encode_header(header: Mapping[str, Any]) -> bytes:
-    checksum = digest_bytes(canonical_json(header).encode())
+    try:
+        checksum = digest_bytes(canonical_json(header).encode())
+    except UnicodeEncodeError as error:
+        wrong = error.object[max(error.start - 40, 0) : error.end + 40]
+        raise RunFolderError(
+            f"run.json holds text in UTF-8, and here is something else, as in the name of a folder: {wrong!a}. "
+            "Rename it"
+        ) from None
     return (json.dumps({**header, "checksum": checksum}, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """What `run.json` says, its checksum and format checked.
+
+    Raises:
+        RunFolderError: it is missing, changed, or of another format.
+    """
     try:
         header = json.loads(path.read_bytes())
         checksum = header.pop("checksum") if isinstance(header, dict) else None
@@ -284,10 +488,15 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path}: its checksum does not match its content: it was changed. Restore it from a copy")
     if header.get("format") != FORMAT:
         raise RunFolderError(f"{path}: format {header.get('format')}; this glassrun reads format {FORMAT}")
+    if header.get("kind") not in (TRAINED, RECORDED):
+        raise RunFolderError(f"{path}: expected the kind {TRAINED} or {RECORDED}, found {header.get('kind')!r}")
     return header
 
 
 def _recipe(folder: Path, header: Mapping[str, Any]) -> Recipe:
+    from glassrun import config
+    from glassrun.plain import parse_yaml
+
     try:
         recipe = config.validate(header["config"], str(folder / "run.json"))
     except ConfigError as error:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun import config
+from glassrun.data.source import Dataset
 from glassrun.errors import NotFinite, RunFolderError
+from glassrun.record.checkpoint_files import Checkpoint, path_of, read
 from glassrun.record.differences import code_notes, numerics_notes
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.record.run_folder import STOPPED, RunFolder
-from glassrun.train import checkpoint as checkpoints
+from glassrun.train.checkpoint import restore
 from glassrun.train.journal import Comparing, Silent
 from glassrun.train.loop import Trainer, initial_fingerprints
 from glassrun.train.state import State, load_data, prepare, set_numerics
@@ -38,7 +40,7 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             tell({"event": "note", "text": note})
     dataset = load_data(recipe)
     if not job["rank"]:
-        for note in _data_notes(folder, dataset.manifest):
+        for note in _data_notes(folder, dataset):
             tell({"event": "note", "text": note})
     state = prepare(recipe, dataset)
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
@@ -66,20 +68,20 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
-def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> checkpoints.Checkpoint | None:
+def _start(folder: RunFolder, state: State, first: int, workers: Workers) -> Checkpoint | None:
     """Restore the newest checkpoint before step `first`; rank 0 chooses it, for a run that goes on removes old ones."""
-    found = checkpoints.latest(folder.path, at_most=first - 1) if workers.rank == 0 else None
+    found = folder.checkpoint(at_most=first - 1) if workers.rank == 0 else None
     step = workers.gather([found.step if found else 0])[0][0]
     if not step:
         return None
-    start = found or checkpoints.read(checkpoints.path_of(folder.path, step))
-    checkpoints.restore(state, start)
+    start = found or read(path_of(folder.path, step))
+    restore(state, start)
     return start
 
 
-def _data_notes(folder: RunFolder, manifest: dict[str, Any]) -> list[str]:
+def _data_notes(folder: RunFolder, dataset: Dataset) -> list[str]:
     try:
-        check_data(folder, manifest)
+        check_data(folder, dataset)
     except RunFolderError as error:
         return [str(error)]
     return []

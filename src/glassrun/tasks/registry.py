@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from glassrun.config import ImportedTask
-from glassrun.errors import ConfigError
+from glassrun.errors import ModelError
+from glassrun.imported import imported
 from glassrun.tasks.base import Task
 from glassrun.tasks.classify import Classify
 from glassrun.tasks.language_model import LanguageModelling
@@ -23,19 +23,19 @@ def build(task: str | ImportedTask, dataset: Any) -> Task:
     """The recipe's task, made from its data set.
 
     Raises:
-        ConfigError: a task of the user's cannot be imported or lacks a method.
+        ModelError: a task of the user's cannot be imported or lacks a method.
     """
     if isinstance(task, str):
         built: Task = TASKS[task](dataset)
         return built
-    module_name, _, name = task.import_.partition(":")
+    where = f"task.import: {task.import_}"
+    factory = imported(task.import_, where)
     try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"task.import: {task.import_}: cannot be imported: {error}") from None
-    imported: Task = factory(dataset)
+        made: Task = factory(dataset)
+    except Exception as error:
+        raise ModelError(f"{where}: it failed: {type(error).__name__}: {error}") from error
     required = ("collate", "count", "tokens", "loss", "evaluate", "metrics")
-    missing = [method for method in required if not callable(getattr(imported, method, None))]
+    missing = [method for method in required if not callable(getattr(made, method, None))]
     if missing:
-        raise ConfigError(f"task.import: {task.import_} lacks {', '.join(missing)}; see glassrun.tasks.base.Task")
-    return imported
+        raise ModelError(f"{where} lacks {', '.join(missing)}; see glassrun.tasks.base.Task")
+    return made

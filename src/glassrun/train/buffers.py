@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from glassrun.errors import ModelError
-from glassrun.record.fingerprint import Fingerprinter
+from glassrun.record.fingerprint import Fingerprinter, as_words
 from glassrun.train.memory import Layout, owned
-from glassrun.train.shards import TreeSum
+from glassrun.train.shards import TreeSum, summed_in
 from glassrun.train.workers import Workers
 
 
@@ -35,7 +36,7 @@ class StepBuffers:
         self.start = {name: owned(tensor) for name, tensor in self.own.items()}
         self.floating = [name for name in self.names if self.own[name].is_floating_point()]
         self.other = [name for name in self.names if not self.own[name].is_floating_point()]
-        self.tree = TreeSum(Layout([self.own[name] for name in self.floating], shards), torch.device("cpu"))
+        self.tree = TreeSum(Layout([summed_in(self.own[name]) for name in self.floating], shards), torch.device("cpu"))
         self._changed: dict[str, bool] = {}
         self._other_after: list[dict[str, Tensor]] = []
 
@@ -141,7 +142,10 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one form hold the same bytes (NaN equals itself, 0 differs from −0)."""
     if a.numel() == 0:
         return True
-    return torch.equal(a.detach().contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+    x, y = as_words(a), as_words(b)
+    if x.device.type == "cpu":  # NumPy compares words many times as fast as torch compares bytes (measured)
+        return np.array_equal(x.numpy(), y.numpy())
+    return torch.equal(x, y)
 
 
 def _form(tensor: Tensor | None) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 
-from glassrun.record.ledger import with_checksum
+from glassrun.exact import bits, exact_sum, from_bits
+from glassrun.record.ledger import metrics_line
+from glassrun.tasks.answers import checked_metrics, checked_sums
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
-from glassrun.train.failures import explained, same_parameters
+from glassrun.train.failures import explained
 from glassrun.train.loading import evaluation_slices
+from glassrun.train.parameters import ParameterGuard
 from glassrun.train.shards import own_slices
 from glassrun.train.state import State, precision
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,8 @@ class Evaluation:
     metrics: dict[str, float]
 
     def encode(self) -> bytes:
-        """The line of `metrics.jsonl`: no time and no place, so that it is equal to the byte for equal runs."""
-        values: dict[str, object] = {"step": self.step, "split": self.split, "examples": self.examples}
-        for name, value in self.metrics.items():
-            values |= {name: value if isfinite(value) else None, f"{name}_hex": float(value).hex()}
-        return with_checksum(values)
+        """The line of `metrics.jsonl`."""
+        return metrics_line(self.step, self.split, self.examples, self.metrics)
 
 
 def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
@@ -45,28 +44,30 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     modes = [(module, module.training) for module in state.model.modules()]
     state.model.eval()
     rows: list[list[float]] = []
-    names: list[str] = []
+    names: list[str] | None = None
     key = (state.seed, "evaluation", state.step, split)
-    attributes = Attributes(state.model)
-    with torch.no_grad(), same_parameters(state.model, state.step):
+    attributes, guard = Attributes(state.model, state.task), ParameterGuard(state.model, state.task)
+    guard.begin()
+    with torch.no_grad():
         for _, tensors in evaluation_slices(
-            examples, state.task, key=key, size=size, shards=batch.shards, places=places
+            examples, state.task, attributes, key=key, size=size, shards=batch.shards, places=places
         ):
             with (
                 kept(state.model),
                 explained(state.model, state.step),
                 precision(state.recipe.numerics.precision),
             ):
-                sums = state.task.evaluate(state.model, tensors)
+                sums = checked_sums(state.task.evaluate(state.model, tensors), names)
             attributes.restore()
             names = list(sums)
-            rows.append([float(value) for value in sums.values()])
+            rows.append(list(sums.values()))
+    guard.check(state.step)
     for module, training in modes:
         module.training = training
-    totals = _totals(names, rows, workers)
+    totals = _totals(names or [], rows, workers)
     if workers.rank:
         return None
-    return Evaluation(state.step, split, len(examples), state.task.metrics(totals))
+    return Evaluation(state.step, split, len(examples), checked_metrics(state.task.metrics(totals)))
 
 
 def _totals(names: list[str], rows: list[list[float]], workers: Workers) -> dict[str, float]:

@@ -36,24 +36,6 @@ def explained(model: nn.Module, step: int) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def same_parameters(model: nn.Module, step: int) -> Iterator[None]:
-    """Raise a ModelError if a parameter is changed inside, as `nn.Embedding(max_norm=…)` does in its forward.
-
-    Every slice must start from the step's parameters; what one slice wrote there would reach the next.
-    """
-    parameters = list(model.named_parameters())
-    versions = [parameter._version for _, parameter in parameters]
-    yield
-    for (name, parameter), version in zip(parameters, versions, strict=True):
-        if parameter._version != version:
-            raise ModelError(
-                f"step {step}: the forward pass changed the parameter {name} in place: every slice of a batch must "
-                "start from the same parameters. Only the optimizer may change them; keep what a forward updates in "
-                "a buffer"
-            )
-
-
 def _module_of(trace: TracebackType | None, model: nn.Module) -> str:
     """The name and class of the innermost module whose forward was running."""
     names = {id(module): name for name, module in model.named_modules()}

@@ -57,6 +57,7 @@ def sample(
             written.append(int(logits.argmax()))
             continue
         generator.manual_seed(derive(seed, "sample", place))
-        shares = torch.softmax(logits / temperature, dim=-1)
+        # The largest is taken off first: a temperature near zero would else make infinities of the others, and NaN.
+        shares = torch.softmax((logits - logits.max()) / temperature, dim=-1)
         written.append(int(torch.multinomial(shares, 1, generator=generator)))
     return written[len(tokens) :]

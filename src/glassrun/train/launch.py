@@ -29,7 +29,7 @@ Event = dict[str, Any]
 Hear = Callable[[Event], None]
 
 # Variables of torch, oneDNN (also by its older name), MKL and OpenMP: many change bits, some can make a run hang.
-_DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 _GRACE = 2.0  # seconds that the other workers have to say why they fail too, before they are killed
 
 
@@ -54,7 +54,7 @@ def choose_workers(wanted: int | None, shards: int) -> int:
 
 def environment(numerics: Numerics) -> dict[str, str]:
     """A worker's environment: this one's, with the variables that decide bits set from the recipe's numerics."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(_DECIDE_BITS)}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(DECIDE_BITS)}
     threads = str(numerics.threads)
     variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}
     # A model of the user's may iterate over a set of names: all workers must do it in one order, and every run.
@@ -70,7 +70,7 @@ def ignored_variables(numerics: Numerics) -> list[str]:
     return [
         f"{name}={value} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
         for name, value in sorted(os.environ.items())
-        if name.startswith(_DECIDE_BITS) and used.get(name) != value
+        if name.startswith(DECIDE_BITS) and used.get(name) != value
     ]
 
 
@@ -117,6 +117,7 @@ def launch(
     hear: Hear,
     *,
     code: Path | None = None,
+    python: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Event:
     """Run a job on so many workers; events of rank 0 go to `hear`; returns its last event.
@@ -127,6 +128,7 @@ def launch(
         workers: how many processes.
         hear: called with each event.
         code: a folder that modules are imported from before anything that is installed (see `record.code.lay_out`).
+        python: the interpreter of another environment; by default this one's.
         variables: environment variables beside those that `numerics` sets, or instead of them.
 
     Raises:
@@ -140,16 +142,19 @@ def launch(
         told["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, [told.get("PYTHONPATH")])])
     with tempfile.TemporaryDirectory(prefix="glassrun-") as meeting:
         place = {"world_size": workers, "store": str(Path(meeting) / "store")}
-        return start_and_listen([job | place | {"rank": rank} for rank in range(workers)], told, hear)
+        return start_and_listen([job | place | {"rank": rank} for rank in range(workers)], told, hear, python)
 
 
-def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], hear: Hear) -> Event:
+def start_and_listen(
+    jobs: list[dict[str, Any]], variables: Mapping[str, str], hear: Hear, python: Path | None = None
+) -> Event:
     """Start a worker for each job and hear them until all are done; events of rank 0 go to `hear`.
 
     Arguments:
         jobs: each with the `rank` of its worker; under torchrun one, of any rank.
         variables: the workers' whole environment.
         hear: called with each event.
+        python: the interpreter that runs them; None for this one.
 
     Returns:
         The last event of the first worker.
@@ -160,7 +165,7 @@ def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], h
     crew = _Crew()
     try:
         for job in jobs:
-            crew.workers.append(_start(job, variables))
+            crew.workers.append(_start(job, variables, python))
         _listen(crew, hear)
     finally:
         crew.stop()
@@ -172,13 +177,13 @@ def start_and_listen(jobs: list[dict[str, Any]], variables: Mapping[str, str], h
     return result
 
 
-def _start(job: dict[str, Any], variables: Mapping[str, str]) -> _Worker:
+def _start(job: dict[str, Any], variables: Mapping[str, str], python: Path | None) -> _Worker:
     rank = job["rank"]
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             # -P: the working folder is no place to import from, except for the user's own model, at the end of the path
-            [sys.executable, "-P", "-m", "glassrun.train.worker", str(writing)],
+            [str(python or sys.executable), "-P", "-m", "glassrun.train.worker", str(writing)],
             stdin=subprocess.PIPE,
             stdout=2 if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else subprocess.DEVNULL,

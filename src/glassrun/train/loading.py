@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from glassrun.data.order import Order
 from glassrun.data.source import Split
-from glassrun.generators import set_generators
+from glassrun.tasks.answers import checked_batch
 from glassrun.tasks.base import Batch, Task
+from glassrun.train.attributes import Attributes
 from glassrun.train.memory import owned
 
 Made = TypeVar("Made")
@@ -41,12 +42,15 @@ class TrainingBatches:
     """The training batches of a run, this worker's slices of each.
 
     Threads may fetch examples ahead; they are put together afterwards, in the main thread, since a task that draws from
-    the default generators there must find them set from the key of (seed, "batch", step, place in the batch).
+    generators there must find them set from the key of (seed, "batch", step, place in the batch).
     """
 
-    def __init__(self, split: Split, task: Task, *, seed: int, size: int, slice_size: int, places: range) -> None:
+    def __init__(
+        self, split: Split, task: Task, attributes: Attributes, *, seed: int, size: int, slice_size: int, places: range
+    ) -> None:
         self.split = split
         self.task = task
+        self.attributes = attributes
         self.size = size
         self.slice_size = slice_size
         self.places = places
@@ -67,17 +71,25 @@ class TrainingBatches:
         """The same as tensors."""
         batches = []
         for place, examples in zip(self.places, found.slices, strict=True):
-            set_generators(self.seed, "batch", found.step, place)
+            self.attributes.set_generators(self.seed, "batch", found.step, place)
             batches.append(collate(self.task, examples))
+            self.attributes.restore()
         return Slices(self.places, batches, found.epoch, self.size)
 
 
 def evaluation_slices(
-    split: Split, task: Task, *, key: tuple[int | str, ...], size: int, shards: int, places: range
+    split: Split,
+    task: Task,
+    attributes: Attributes,
+    *,
+    key: tuple[int | str, ...],
+    size: int,
+    shards: int,
+    places: range,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's slices of an evaluation, each with its place among all of them; the last ones may be short.
 
-    Before each the default generators are set from `key` and the place: for what the task and the model draw.
+    Before each the generators are set from `key` and the place: for what the task and the model draw.
 
     A split is cut into batches and these into slices exactly as in training, in the split's own order.
     """
@@ -85,13 +97,13 @@ def evaluation_slices(
     for place, start in enumerate(range(0, len(split), slice_size)):
         if place % shards in places:
             examples = [split.example(index, 0) for index in range(start, min(start + slice_size, len(split)))]
-            set_generators(*key, place)  # type: ignore[arg-type]
+            attributes.set_generators(*key, place)  # type: ignore[arg-type]
             yield place, collate(task, examples)
 
 
 def collate(task: Task, examples: Sequence[Any]) -> Batch:
     """One slice's tensors, each in storage of its own."""
-    return {name: owned(tensor) for name, tensor in task.collate(examples).items()}
+    return {name: owned(tensor) for name, tensor in checked_batch(task.collate(examples)).items()}
 
 
 def ahead(make: Callable[[int], Made], steps: range, threads: int) -> Iterator[Made]:

@@ -6,29 +6,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from operator import index
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from glassrun.errors import ModelError, NotFinite, WorkersDisagree
-from glassrun.generators import set_generators
+from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.ledger import Step
+from glassrun.tasks.answers import checked_count, checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
 from glassrun.train.disagreement import Evidence, WordSum, disagreement
 from glassrun.train.evaluate import Evaluation, evaluate
-from glassrun.train.failures import explained, same_parameters
+from glassrun.train.failures import explained
 from glassrun.train.loading import Slices, TrainingBatches, ahead
 from glassrun.train.memory import Layout
+from glassrun.train.parameters import ParameterGuard
 from glassrun.train.schedule import learning_rate
-from glassrun.train.shards import TreeSum, own_slices
+from glassrun.train.shards import TreeSum, own_slices, summed_in
 from glassrun.train.state import State, precision
-from glassrun.train.workers import Workers, bits, exact_sum, from_bits
+from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,17 @@ class Trainer:
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.parameters_sum = WordSum(self.parameters)
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
-        self.tree = TreeSum(Layout(self.parameters, self.shards), torch.device(recipe.numerics.device))
+        self.sums = [summed_in(parameter) for parameter in self.parameters]
+        self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
+        self.untrained = [(stored_name(name, tensor), tensor) for name, tensor in untrained(state)]
+        self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
+        self.attributes = Attributes(state.model, state.task)
+        self.guard = ParameterGuard(state.model, state.task)
         self.batches = TrainingBatches(
             state.dataset.splits["train"],
             state.task,
+            self.attributes,
             seed=state.seed,
             size=recipe.batch.size,
             slice_size=recipe.batch.slice_size,
@@ -74,8 +81,8 @@ class Trainer:
     @property
     def ledger_names(self) -> list[str]:
         """What the fingerprints in an `Outcome` are of: every parameter, then every gradient."""
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return [f"{what} {name}" for what in ("parameter", "gradient") for name in names]
+        parameters = [f"parameter {name}" for name in self.stored_parameters]
+        return parameters + [f"gradient {name}" for name in self.stored_sums]
 
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
@@ -103,21 +110,23 @@ class Trainer:
         state = self.state
         counts = self._totals([self._counts(batch) for batch in slices.batches])
 
+        self.attributes.restore()  # what counting has left
         self.buffers.begin()
-        attributes = Attributes(state.model)
+        self.guard.begin()
         losses = []
         for place, batch in zip(slices.places, slices.batches, strict=True):
-            set_generators(state.seed, "step", step, place)
-            with explained(state.model, step), same_parameters(state.model, step):
+            self.attributes.set_generators(state.seed, "step", step, place)
+            with explained(state.model, step):
                 losses.append(self._forward_backward(batch, counts[0]))
             self.tree.add([parameter.grad for parameter in self.parameters])
             self.buffers.collect()
-            attributes.restore()
+            self.attributes.restore()
+        self.guard.check(step)
 
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)
         gradients = total.tensors()
-        gradient_prints, _ = self._fingerprints(gradients)
+        own_prints = self._own_prints(gradients)  # now: clipping changes them in place
         loss, batch_print = self._of_all_slices(losses, slices.batches)
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
@@ -127,8 +136,11 @@ class Trainer:
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
-        buffers_print = buffers_fingerprint(state, self.fingerprinter)
-        parameter_prints, held = self._fingerprints(self.parameters, alike=self._held(buffers_print))
+        buffers_print = combine((name, self.fingerprinter(tensor)) for name, tensor in self.untrained)
+        own_prints += self._own_prints(self.parameters)
+        (gradient_prints, parameter_prints), held = self._all_prints(
+            [gradients, self.parameters], own_prints, alike=self._held(buffers_print)
+        )
         if any(values != held[0] for values in held):
             raise self._disagreement(step, gradients, rate)
         state.step = step
@@ -141,8 +153,8 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             batch=batch_print,
-            gradients=self._combined(gradient_prints),
-            parameters=self._combined(parameter_prints),
+            gradients=combine(zip(self.stored_sums, gradient_prints, strict=True)),
+            parameters=combine(zip(self.stored_parameters, parameter_prints, strict=True)),
             buffers=buffers_print,
         )
         return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
@@ -181,17 +193,14 @@ class Trainer:
     def _counts(self, batch: Batch) -> list[int]:
         """How many losses and tokens a slice has, as whole numbers."""
         task = self.state.task
-        try:
-            return [index(task.count(batch)), index(task.tokens(batch))]
-        except TypeError as error:
-            raise ModelError(f"the task's count and tokens must be whole numbers: {error}") from None
+        return [checked_count(task.count(batch), "count"), checked_count(task.tokens(batch), "tokens")]
 
     def _forward_backward(self, batch: Batch, count: int) -> float:
         """Gradients of this slice's share of the loss into `.grad`; the share itself."""
         for parameter in self.parameters:
             parameter.grad = None
         with precision(self.state.recipe.numerics.precision):
-            share = self.state.task.loss(self.state.model, batch) / count
+            share = checked_loss(self.state.task.loss(self.state.model, batch)) / count
         share.backward()  # type: ignore[no-untyped-call]
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if parameter.grad is not None and parameter.grad.layout != torch.strided:
@@ -233,23 +242,29 @@ class Trainer:
     def update(self, gradients: list[Tensor | None], rate: float) -> None:
         """Update every parameter, as every other worker does, from the clipped gradients of the whole batch."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         optimizers.set_learning_rate(self.state.optimizer, rate)
         self.state.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _fingerprints(
-        self, tensors: Sequence[Tensor | None], *, alike: Sequence[int] = ()
-    ) -> tuple[list[int | None], list[list[int]]]:
-        """One fingerprint per tensor, the work divided over the workers; and by rank what all should have alike."""
+    def _own_prints(self, tensors: Sequence[Tensor | None]) -> list[int]:
+        """The fingerprints of this worker's part of the tensors; equally many on every worker."""
         rank, world_size = self.workers.rank, self.workers.world_size
         own = [0 if t is None else self.fingerprinter(t) for t in tensors[rank::world_size]]
-        longest = -(-len(tensors) // world_size)
-        everyone = self.workers.gather([*own, *[0] * (longest - len(own)), *alike])
-        values = [everyone[i % world_size][i // world_size] for i in range(len(tensors))]
-        found = [None if t is None else value for t, value in zip(tensors, values, strict=True)]
-        return found, [values[longest:] for values in everyone]
+        return own + [0] * (-(-len(tensors) // world_size) - len(own))
+
+    def _all_prints(
+        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
+    ) -> tuple[list[list[int | None]], list[list[int]]]:
+        """For each group of tensors the fingerprints, from the parts of all workers; and what all should have alike."""
+        everyone = self.workers.gather([*own, *alike])
+        found, start, world_size = [], 0, self.workers.world_size
+        for tensors in groups:
+            values = [everyone[i % world_size][start + i // world_size] for i in range(len(tensors))]
+            found.append([None if t is None else value for t, value in zip(tensors, values, strict=True)])
+            start += -(-len(tensors) // world_size)
+        return found, [values[start:] for values in everyone]
 
     def _held(self, buffers: str) -> list[int]:
         """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
@@ -267,11 +282,11 @@ class Trainer:
 
     def parameters_fingerprint(self) -> str:
         """One fingerprint for all trained parameters as they are now; each worker does all of the work."""
-        return self._combined([self.fingerprinter(parameter) for parameter in self.parameters])
+        prints = [self.fingerprinter(parameter) for parameter in self.parameters]
+        return combine(zip(self.stored_parameters, prints, strict=True))
 
-    def _combined(self, prints: list[int | None]) -> str:
-        names = [stored_name(name, parameter) for name, parameter in self.state.named_parameters]
-        return combine(zip(names, prints, strict=True))
+    def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
+        return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
 
 
 def splits_to_evaluate(state: State, *, final: bool) -> list[str]:

@@ -24,7 +24,7 @@ def model_of(folder: RunFolder) -> nn.Module:
     Raises:
         RunFolderError: there is no checkpoint yet, or it is damaged.
     """
-    found = checkpoints.latest(folder.path)
+    found = folder.checkpoint()
     if found is None:
         raise RunFolderError(
             f"{folder.path}: the run has no checkpoint yet: go on with it first: glassrun resume {folder.path}"

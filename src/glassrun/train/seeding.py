@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,29 @@ def seed(number: int) -> Seeded:
         "cuDNN: deterministic, benchmark off; TF32 off",
     ]
     missed: list[str] = []
+    _set_float32_precision(done, missed)
     _set_cublas_workspace(done, missed)
     _say_what_is_too_late(missed)
     return Seeded(tuple(done), tuple(missed))
+
+
+def _set_float32_precision(done: list[str], missed: list[str]) -> None:
+    """oneDNN's and CUDA's newer settings, each of which may let float32 be computed in fewer bits."""
+    backends: Any = torch.backends
+    places = {
+        "mkldnn.matmul": backends.mkldnn.matmul,
+        "mkldnn.conv": backends.mkldnn.conv,
+        "mkldnn.rnn": backends.mkldnn.rnn,
+        "cuda.matmul": backends.cuda.matmul,
+        "cudnn.conv": backends.cudnn.conv,
+        "cudnn.rnn": backends.cudnn.rnn,
+    }
+    for name, place in places.items():
+        try:
+            place.fp32_precision = "ieee"
+        except (AttributeError, RuntimeError) as error:
+            missed.append(f"torch.backends.{name}.fp32_precision: {' '.join(str(error).split())}")
+    done.append(f"fp32_precision: ieee for {', '.join(name for name in places if not any(name in m for m in missed))}")
 
 
 def _cuda_in_use() -> bool:

@@ -21,6 +21,16 @@ from torch import Tensor
 from glassrun.train.memory import Layout
 
 
+def summed_in(tensor: Tensor) -> Tensor:
+    """The form, without memory, in which a tensor is summed: half precision would lose what a slice adds, so float32.
+
+    >>> summed_in(torch.zeros(3, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    return torch.empty(tensor.shape, dtype=torch.float32 if half else tensor.dtype, device="meta")
+
+
 def own_slices(shards: int, rank: int, world_size: int) -> range:
     """The slices of a worker.
 

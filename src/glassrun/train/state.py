@@ -46,7 +46,9 @@ def set_numerics(numerics: Numerics) -> None:
     torch.set_deterministic_debug_mode("error")
     # Filling memory that is about to be written only takes time; the contract never reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(numerics.float32_matmul_precision)
+    for operation in (torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn):  # type: ignore[attr-defined]
+        operation.fp32_precision = "ieee"
     torch.set_flush_denormal(False)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -85,13 +87,27 @@ def seed_of(recipe: Recipe) -> int:
 
 def _check_parameters(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ModelError(f"the parameter {name} has no shape yet: give lazy layers their sizes")
+        _check_memory("parameter", name, parameter)
         if parameter.requires_grad and not parameter.is_floating_point():
             raise ModelError(f"the parameter {name} is {parameter.dtype}: only floating ones are trained")
     for name, buffer in model.named_buffers():
-        if isinstance(buffer, nn.parameter.UninitializedBuffer):
-            raise ModelError(f"the buffer {name} has no shape yet: give lazy layers their sizes")
+        _check_memory("buffer", name, buffer)
+        if buffer.requires_grad:
+            raise ModelError(
+                f"the buffer {name} requires a gradient, but nothing trains a buffer: make it a torch.nn.Parameter "
+                "if it is to be trained, or register it detached"
+            )
+
+
+def _check_memory(kind: str, name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)):
+        raise ModelError(f"the {kind} {name} has no shape yet: give lazy layers their sizes")
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        what = f"on the device {tensor.device}" if tensor.device.type != "cpu" else f"of the layout {tensor.layout}"
+        raise ModelError(
+            f"the {kind} {name} is {what}: expected a dense tensor on the CPU with its values in it: let the "
+            "factory make it so"
+        )
 
 
 def _check_batch_norm(model: nn.Module, recipe: Recipe) -> None:

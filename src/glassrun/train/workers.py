@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from math import fsum, isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -109,22 +107,3 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise WorkerLost(f"the connection to another worker broke: {str(error).partition('. ')[0]}") from None
-
-
-def exact_sum(values: Sequence[float]) -> float:
-    """The sum, exactly rounded, so that its order cannot matter; NaN where a value is not finite."""
-    return fsum(values) if all(map(isfinite, values)) else float("nan")
-
-
-def bits(value: float) -> int:
-    """A double's 64 bits, as `Workers.gather` takes them.
-
-    >>> from_bits(bits(-0.1))
-    -0.1
-    """
-    return int.from_bytes(struct.pack("<d", value), "little")
-
-
-def from_bits(value: int) -> float:
-    """The double that has these 64 bits."""
-    return float(struct.unpack("<d", value.to_bytes(8, "little"))[0])

@@ -16,7 +16,8 @@ from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, id
 from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
-    from glassrun.train.checkpoint import Checkpoint
+    from glassrun.data.source import Dataset
+    from glassrun.record.checkpoint_files import Checkpoint
     from glassrun.train.loop import Trainer
     from glassrun.train.state import State
     from glassrun.train.workers import Workers
@@ -67,6 +68,7 @@ def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any]
 
 
 def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
+    from glassrun.record import code
     from glassrun.train.journal import Writing
 
     journal = Writing(folder, trainer.ledger_names, start, tell)
@@ -77,12 +79,16 @@ def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: 
     except NotFinite as error:
         reason = str(error)
     journal.close()
-    _keep_code(folder)
-    lines = folder.lines()
-    last = lines[-1]
+    last = folder.lines()[-1]
+    recorded, kept = folder.header["code"], code.kept(folder.path, folder.header["code"])
     folder.update(
         status=STOPPED if reason else COMPLETE,
         reason=reason,
+        code=kept,
+        sessions=[
+            session | {"code": kept["digest"]} if session["code"] == recorded["digest"] else session
+            for session in folder.header["sessions"]
+        ],
         steps=last.step.step,
         chain=last.chain,
         parameters=last.step.parameters,
@@ -98,7 +104,6 @@ def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: 
 
 def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) -> WorkersDisagree:
     """Of two workers that differ after an update, which is wrong; every worker does the same here."""
-    from glassrun.train import checkpoint
     from glassrun.train.disagreement import Evidence, who_follows
     from glassrun.train.loop import Trainer
     from glassrun.train.state import prepare
@@ -107,7 +112,7 @@ def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) 
     if not isinstance(evidence, Evidence) or workers.world_size != 2:
         return error
     state = prepare(trainer.state.recipe, trainer.state.dataset)
-    _agree_on_start(state, checkpoint.latest(folder.path) if folder else None, folder, workers)
+    _agree_on_start(state, folder.checkpoint() if folder else None, folder, workers)
     recorded = None
     if folder:
         before = evidence.step - 1
@@ -117,9 +122,9 @@ def _judged(error: WorkersDisagree, folder: RunFolder | None, trainer: Trainer) 
 
 def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> Checkpoint | None:
     """Write down what the run is, or, when it goes on, see that it is still the same; the checkpoint to start from."""
+    from glassrun.data.lock import refuse_others
     from glassrun.data.manifest import manifest_digest
     from glassrun.record.differences import code_notes, numerics_notes
-    from glassrun.train import checkpoint
 
     for note in [*numerics_notes(folder), *code_notes(folder)] if folder.began else []:
         tell({"event": "note", "text": note})
@@ -128,79 +133,87 @@ def _begin(folder: RunFolder, state: State, job: dict[str, Any], tell: Tell) -> 
         session["why"] = job["why"]
     found = manifest_digest(state.dataset.manifest)
     if folder.began:
-        check_data(folder, state.dataset.manifest)
-        start = checkpoint.latest(folder.path)
-        sessions = [*folder.header["sessions"], session | {"after_step": start.step if start else 0}]
-        folder.update(status=RUNNING, sessions=sessions)
+        check_data(folder, state.dataset)
+        start = folder.checkpoint()
+        session |= {"after_step": start.step if start else 0} | _environment_now(folder)
+        folder.update(status=RUNNING, sessions=[*folder.header["sessions"], session])
         return start
-    _describe(folder, state, identity(folder.recipe, found), found, [session | {"after_step": 0}])
+    refuse_others(folder.recipe, state.dataset)
+    _describe(folder, state, identity(folder.recipe, found), found, session | {"after_step": 0})
     return None
 
 
-def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sessions: list[dict[str, Any]]) -> None:
-    from glassrun.record import environment
+def _environment_now(folder: RunFolder) -> dict[str, Any]:
+    """Digests of this session's numerics and code; where they are not those of the run's start, also what they are."""
+    from glassrun.digest import digest_value
+    from glassrun.record import code, environment
+
+    numerics, sources = environment.numerics(), code.now(folder.header["code"], code.collect())
+    found: dict[str, Any] = {"numerics": digest_value(numerics), "code": sources["digest"]}
+    if numerics != folder.header["environment"]["numerics"]:
+        found["environment"] = numerics
+    if sources["changed"]:
+        found["changed_code"] = sources["changed"]
+    return found
+
+
+def _describe(folder: RunFolder, state: State, name: str, data_digest: str, session: dict[str, Any]) -> None:
+    from glassrun.data import keys
+    from glassrun.digest import digest_value
+    from glassrun.record import code, environment
     from glassrun.record.files import write_atomic
     from glassrun.record.fingerprint import Fingerprinter
     from glassrun.train.loop import initial_fingerprints
 
     for path in (folder.ledger_path, folder.metrics_path):
         write_atomic(path, b"")
+    data_keys = keys.encode(keys.keys_of(state.dataset.splits))
+    write_atomic(folder.keys_path, data_keys)
+    sources, surroundings = code.store(folder.path), environment.collect()
+    digests = {"numerics": digest_value(surroundings["numerics"]), "code": sources["digest"]}
     folder.update(
         status=RUNNING,
         identity=name,
         initial=initial_fingerprints(state, Fingerprinter()),
         data=state.dataset.manifest,
         data_digest=data_digest,
+        data_keys=digest_bytes(data_keys),
         facts=dict(state.dataset.facts),
         encoding=state.dataset.encoding.to_plain(),
-        code=_write_code(folder),
-        environment=environment.collect(),
-        sessions=sessions,
+        code=sources,
+        environment=surroundings,
+        sessions=[session | digests],
     )
 
 
-def _write_code(folder: RunFolder) -> dict[str, Any]:
-    """Write `code.zip` with the sources that are imported now; what `run.json` says about them."""
-    from glassrun.record import code
-    from glassrun.record.files import write_atomic
-
-    sources = code.collect()
-    write_atomic(folder.path / "code.zip", sources.archive())
-    return sources.record()
-
-
-def _keep_code(folder: RunFolder) -> None:
-    """Add what was imported after the start, by the user's forward for instance; a changed file is not replaced."""
-    from glassrun.record import code
-
-    found, recorded = code.collect(), folder.header["code"]
-    if found.digests.keys() > recorded["files"].keys() and not code.differences(recorded, found):
-        folder.update(code=_write_code(folder))
-
-
-def check_data(folder: RunFolder, manifest: dict[str, Any]) -> None:
+def check_data(folder: RunFolder, dataset: Dataset) -> None:
     """The data must be what the run began with.
 
     Raises:
-        RunFolderError: it is not; the message says what differs.
+        RunFolderError: it is not; the message names the examples that differ, and what else does.
     """
+    from glassrun.data import keys
     from glassrun.data.manifest import differences, manifest_digest
 
-    if manifest_digest(manifest) != folder.header["data_digest"]:
-        raise RunFolderError(
-            f"{folder.path}: the data are not those that the run began with: "
-            f"{'; '.join(differences(folder.header['data'], manifest)[:5])}. Put the same data in place "
-            "(they may lie elsewhere: --data-path), or train anew"
-        )
+    if manifest_digest(dataset.manifest) == folder.header["data_digest"]:
+        return
+    recorded = folder.header["data"]
+    findings = keys.compare(folder.data_keys(), keys.keys_of(dataset.splits))
+    found = [*keys.describe(findings, recorded["source"]), *differences(recorded, dataset.manifest)]
+    raise RunFolderError(
+        f"{folder.path}: the data are not those that the run began with: {'; '.join(found[:5])}. "
+        "Put the same data in place (they may lie elsewhere: --data-path), or train anew"
+    )
 
 
 def _agree_on_start(state: State, start: Checkpoint | None, folder: RunFolder | None, workers: Workers) -> None:
     """Rank 0 chooses the step to start from; every worker restores that checkpoint and meets the others there."""
-    from glassrun.train import checkpoint
+    from glassrun.record.checkpoint_files import path_of, read
+    from glassrun.train.checkpoint import restore
 
     own = os.fsencode(folder.path) if folder else b""
     step, length = workers.gather([start.step if start else 0, len(own)])[0]
     if not step:
         return
     path = Path(os.fsdecode(bytes(workers.gather([*own] or [0] * length)[0])))
-    checkpoint.restore(state, start or checkpoint.read(checkpoint.path_of(path, step)))
+    restore(state, start or read(path_of(path, step)))

@@ -1,0 +1,48 @@
+"""A worker's part in a run that nobody records: the same arithmetic, no fingerprint, no folder. For `recording.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from glassrun import config
+from glassrun.train.journal import Silent
+from glassrun.train.loop import Trainer
+from glassrun.train.state import load_data, prepare, set_numerics
+from glassrun.train.workers import Workers
+
+
+class Unrecorded(Trainer):
+    """The loop without what only the ledger needs, and without the comparison of the workers."""
+
+    def _own_prints(self, tensors: Sequence[Tensor | None]) -> list[int]:
+        del tensors
+        return []
+
+    def _all_prints(
+        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
+    ) -> tuple[list[list[int | None]], list[list[int]]]:
+        del own, alike
+        return [[None] * len(tensors) for tensors in groups], [[]]
+
+    def _held(self, buffers: str) -> list[int]:
+        del buffers
+        return []
+
+    def _batch_print(self, batch: dict[str, Tensor]) -> int:
+        del batch
+        return 0
+
+
+def run(job: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Train, and leave nothing."""
+    recipe = config.validate(job["config"], "recipe")
+    set_numerics(recipe.numerics)
+    state = prepare(recipe, load_data(recipe))
+    trainer = Unrecorded(state, Workers.join(job["rank"], job["world_size"], job["store"]))
+    if not job["rank"]:
+        tell({"event": "begin", "step": 0, "steps": recipe.train.steps})
+    trainer.run(Silent(), recipe.train.steps)
+    return {}

@@ -1,0 +1,235 @@
+"""Every block that ships, run forward and backward on small inputs, to see whether this machine repeats it.
+
+A worker's part in `glassrun doctor`: equal bits here, twice, are no proof for every shape, but a block that differs
+here will differ in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glassrun import config
+from glassrun.functional import attention, convolution, feedforward, positions
+from glassrun.generators import set_generators
+from glassrun.keys import derive
+from glassrun.models.arguments import ARGUMENTS
+from glassrun.models.registry import build
+from glassrun.nn.attention import MultiHeadAttention
+from glassrun.nn.convolution import ConvolutionBlock
+from glassrun.nn.feedforward import FeedForward
+from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
+from glassrun.nn.transformer import DecoderLayer, EncoderLayer, Residual
+from glassrun.record import environment
+from glassrun.record.fingerprint import Fingerprinter, combine
+from glassrun.train.state import set_numerics
+from glassrun.train.workers import Workers
+
+# Widths that are no multiple of a vector's, where kernels have tails; enough elements that torch divides among threads.
+BATCH, LENGTH, WIDTH, HEADS, HIDDEN, SIZE, VOCABULARY = 16, 33, 65, 5, 130, 17, 61
+FEW = 3  # rows of a product: so few that MKL, if it is let, goes by where its inputs lie (measured)
+_TRANSFORMER = {"d_model": 30, "num_heads": 3, "dropout": 0.1}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Something to call, and what with."""
+
+    call: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+
+
+def _random(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(derive(1, "doctor", *shape))
+    return torch.randn(*shape, generator=generator)
+
+
+def _tokens() -> Tensor:
+    generator = torch.Generator().manual_seed(derive(1, "doctor", "tokens"))
+    return torch.randint(0, VOCABULARY, (BATCH, LENGTH), generator=generator)
+
+
+def _sequence() -> Tensor:
+    return _random(BATCH, LENGTH, WIDTH)
+
+
+def _heads() -> Tensor:
+    return _random(BATCH, HEADS, LENGTH, WIDTH // HEADS)
+
+
+def _image(channels: int = 3) -> Tensor:
+    return _random(BATCH, channels, SIZE, SIZE)
+
+
+def _model(kind: str, arguments: dict[str, Any], *inputs: Tensor) -> Block:
+    facts = {
+        "in_channels": 3,
+        "image_height": SIZE,
+        "image_width": SIZE,
+        "num_classes": 10,
+        "vocabulary_size": VOCABULARY,
+        "source_vocabulary_size": VOCABULARY,
+        "target_vocabulary_size": VOCABULARY,
+        "max_length": LENGTH,
+        "padding_token": 0,
+    }
+    return Block(build(ARGUMENTS[kind].model_validate({"kind": kind} | arguments), facts, 1), inputs)
+
+
+# A test sees that every function, module and model that ships is here.
+BLOCKS: dict[str, Callable[[], Block]] = {
+    "functional.attention": lambda: Block(
+        lambda q, k, v: attention.attention(q, k, v, causal=True, dropout=0.1), (_heads(), _heads() + 1, _heads() - 1)
+    ),
+    "functional.attention_weights": lambda: Block(attention.attention_weights, (_heads(), _heads() + 1)),
+    "functional.average_pooling": lambda: Block(lambda x: convolution.average_pooling(x, 2), (_image(),)),
+    "functional.batch_normalisation": lambda: Block(
+        convolution.batch_normalisation, (_image(), _random(3), _random(3))
+    ),
+    "functional.causal_mask": lambda: Block(lambda: attention.causal_mask(LENGTH, LENGTH), ()),
+    "functional.convolution": lambda: Block(
+        lambda x, kernel, bias: convolution.convolution(x, kernel, bias, padding=1),
+        (_image(), _random(13, 3, 3, 3), _random(13)),
+    ),
+    "functional.feed_forward": lambda: Block(
+        feedforward.feed_forward,
+        (_random(FEW, WIDTH), _random(HIDDEN, WIDTH), _random(HIDDEN), _random(WIDTH, HIDDEN), _random(WIDTH)),
+    ),
+    "functional.gelu": lambda: Block(feedforward.gelu, (_sequence(),)),
+    "functional.max_pooling": lambda: Block(lambda x: convolution.max_pooling(x, 2), (_image(),)),
+    "functional.merge_heads": lambda: Block(attention.merge_heads, (_heads(),)),
+    "functional.padding_mask": lambda: Block(lambda tokens: attention.padding_mask(tokens, 0), (_tokens(),)),
+    "functional.relu": lambda: Block(feedforward.relu, (_sequence(),)),
+    "functional.sinusoidal_positions": lambda: Block(lambda: positions.sinusoidal_positions(LENGTH, WIDTH - 1), ()),
+    "functional.split_heads": lambda: Block(lambda x: attention.split_heads(x, HEADS), (_sequence(),)),
+    "nn.ConvolutionBlock": lambda: Block(ConvolutionBlock(3, 13, 3), (_image(),)),
+    "nn.DecoderLayer": lambda: Block(DecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(), _sequence() + 1)),
+    "nn.EncoderLayer": lambda: Block(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(),)),
+    "nn.FeedForward": lambda: Block(FeedForward(WIDTH, HIDDEN), (_sequence(),)),
+    "nn.LearnedPositions": lambda: Block(LearnedPositions(LENGTH, WIDTH), (_sequence(),)),
+    "nn.MultiHeadAttention": lambda: Block(MultiHeadAttention(WIDTH, HEADS), (_sequence(), _sequence() + 1)),
+    "nn.Residual": lambda: Block(_Doubled(), (_sequence(),)),
+    "nn.SinusoidalPositions": lambda: Block(
+        SinusoidalPositions(LENGTH, WIDTH - 1), (_random(BATCH, LENGTH, WIDTH - 1),)
+    ),
+    "models.cnn": lambda: _model("cnn", {"channels": (8, 13), "hidden": 30}, _random(FEW, 3, SIZE, SIZE)),
+    "models.encoder-decoder": lambda: _model(
+        "encoder-decoder", _TRANSFORMER | {"encoder_layers": 1, "decoder_layers": 1}, _tokens(), _tokens().flip(1)
+    ),
+    "models.language-model": lambda: _model("language-model", _TRANSFORMER | {"num_layers": 1}, _tokens()),
+}
+# Operations that have no deterministic form on one device or another.
+SUSPECTS: dict[str, Callable[[], Any]] = {
+    "torch.Tensor.put_": lambda: torch.zeros(4).put_(torch.tensor([0, 1, 1]), torch.ones(3)),
+    "torch.bincount with weights": lambda: torch.bincount(torch.tensor([0, 1, 1]), torch.ones(3)),
+    "torch.cumsum": lambda: _random(9).cumsum(0),
+    "torch.histc": lambda: _random(9).histc(3),
+    "torch.kthvalue": lambda: _random(9).kthvalue(2),
+    "torch.median": lambda: _random(9).median(0),
+    "torch.nn.functional.ctc_loss": lambda: _backward(
+        F.ctc_loss(_leaf(5, 1, 4).log_softmax(-1), torch.tensor([[1, 2]]), torch.tensor([5]), torch.tensor([2]))
+    ),
+    "torch.nn.functional.grid_sample": lambda: _backward(
+        F.grid_sample(_leaf(1, 1, 5, 5), torch.zeros(1, 4, 4, 2), align_corners=False)
+    ),
+    "torch.nn.functional.interpolate": lambda: _backward(
+        F.interpolate(_leaf(1, 1, 5, 5), scale_factor=2, mode="bilinear")
+    ),
+    "torch.nn.functional.max_unpool2d": lambda: F.max_unpool2d(
+        *F.max_pool2d(_leaf(1, 1, 4, 4), 2, return_indices=True), (2, 2)
+    ),
+    "torch.nn.functional.pad with reflect": lambda: _backward(F.pad(_leaf(1, 1, 5, 5), (1, 1, 1, 1), mode="reflect")),
+}
+
+
+def run(job: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:  # noqa: ARG001 - a job's form
+    """Run every block once for each of the job's `offsets`: where its inputs start, in elements (see `fingerprint`).
+
+    Returns:
+        `blocks`: each one's fingerprints by worker, then by offset; `errors`: what a block raised, by its name;
+        `indeterministic` operations; the `environment`.
+    """
+    set_numerics(config.Numerics.model_validate(job["numerics"]))
+    errors: dict[str, str] = {}
+    offsets = job["offsets"]
+    values = [value for name, make in BLOCKS.items() for value in _values(name, make, offsets, errors)]
+    workers = Workers.join(job["rank"], job["world_size"], job["store"])
+    gathered = workers.gather(values)
+    workers.leave()
+    places = {name: slice(i * len(offsets), (i + 1) * len(offsets)) for i, name in enumerate(BLOCKS)}
+    return {
+        "blocks": {name: [values[place] for values in gathered] for name, place in places.items()},
+        "errors": errors,
+        "indeterministic": [name for name, call in SUSPECTS.items() if _has_no_deterministic_form(call)],
+        "environment": environment.collect(),
+    }
+
+
+def _values(name: str, make: Callable[[], Block], offsets: list[int], errors: dict[str, str]) -> list[int]:
+    try:
+        return [fingerprint(make, offset) for offset in offsets]
+    except Exception as error:
+        errors[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return [0] * len(offsets)
+
+
+def fingerprint(make: Callable[[], Block], offset: int) -> int:
+    """Of all that a block computes: its output, and the gradients of its inputs and parameters.
+
+    Arguments:
+        make: makes the block anew, so that nothing is left of the last time.
+        offset: of inputs and parameters from a multiple of 64 bytes, in elements.
+    """
+    set_generators(1, "doctor")
+    block = make()
+    inputs = [_moved(tensor, offset).requires_grad_(tensor.is_floating_point()) for tensor in block.inputs]
+    parameters = list(block.call.parameters()) if isinstance(block.call, nn.Module) else []
+    for parameter in parameters:
+        parameter.data = _moved(parameter.data, offset)
+    output = block.call(*inputs)
+    if output.requires_grad:
+        torch.autograd.backward(output, _random(*output.shape))
+    found = [output.detach(), *(tensor.grad for tensor in (*inputs, *parameters))]
+    of = Fingerprinter()
+    entries = ((str(place), None if tensor is None else of(tensor)) for place, tensor in enumerate(found))
+    return int(combine(entries), 16)
+
+
+def _moved(tensor: Tensor, offset: int) -> Tensor:
+    """A copy that starts so many elements behind a multiple of 64 bytes."""
+    memory = torch.empty(prod(tensor.shape) + offset, dtype=tensor.dtype)
+    return memory[offset:].view(tensor.shape).copy_(tensor)
+
+
+def _leaf(*shape: int) -> Tensor:
+    return _random(*shape).requires_grad_()
+
+
+def _backward(output: Tensor) -> None:
+    torch.autograd.backward(output.sum())
+
+
+def _has_no_deterministic_form(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except RuntimeError as error:
+        return "deterministic" in str(error)
+    return False
+
+
+class _Doubled(nn.Module):
+    """A residual around the simplest part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.residual = Residual(WIDTH, norm="pre")
+
+    def forward(self, x: Tensor) -> Tensor:
+        doubled: Tensor = self.residual(x, lambda y: y * 2)
+        return doubled
