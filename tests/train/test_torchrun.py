@@ -20,6 +20,7 @@ import glassrun as api
 from glassrun.errors import ConfigError
 from glassrun.keys import derive
 from glassrun.record.environment import numerics
+from glassrun.train import state
 from glassrun.train.meeting import Meeting
 from glassrun.train.ranked import _agreed
 from glassrun.train.torchrun import Rank
@@ -182,7 +183,8 @@ def test_the_interface_is_the_one_that_leads_to_rank_0(monkeypatch: pytest.Monke
 
 
 def test_machines_that_give_other_bits_are_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glassrun.train.state.set_numerics", lambda _numerics: None)  # it would set this process
+    monkeypatch.setattr(state, "set_numerics", lambda _numerics: None)  # it would set this process
+
     class Said:
         def hear(self) -> dict[str, Any]:
             return {"config": made.recipe("odd-lm"), "numerics": numerics() | {"cpu": "another"}}
