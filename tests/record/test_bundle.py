@@ -120,10 +120,10 @@ def test_folders_of_data_are_walked_and_links_followed(made: Made, run: api.Run,
     (tmp_path / "elsewhere" / "2.txt").write_text("2")
     (folder / "dogs").symlink_to(tmp_path / "elsewhere")
     moved = run.folder
-    moved.recipe = api.Recipe.model_validate(made.recipe("odd-cnn", **{"data.path": str(folder)}))
+    moved._recipe = api.Recipe.model_validate(made.recipe("odd-cnn", **{"data.path": str(folder)}))
     bundles.pack(moved, tmp_path / "b.glassrun", with_data=True)
     bundle = open_bundle(tmp_path / "b.glassrun")
-    assert [name for name in bundle.entries if name.startswith("data")] == [
+    assert [name for name in bundle.entries if name.startswith("data/")] == [
         "data/path/0/pictures/cats/grün 1.txt",
         "data/path/0/pictures/dogs/2.txt",
     ]
@@ -134,14 +134,14 @@ def test_data_that_are_gone_or_too_large_are_said(
     run: api.Run, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run.folder
-    folder.recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "gone.txt")}))
+    folder._recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "gone.txt")}))
     with pytest.raises(BundleError, match=r"gone\.txt: expected a file or a folder"):
         bundles.pack(folder, tmp_path / "b.glassrun", with_data=True)
     monkeypatch.setattr(bundles, "MOST_BYTES", 200_000)
-    folder.recipe = run.recipe
+    folder._recipe = run.recipe
     bundles.pack(folder, tmp_path / "fits.glassrun")
     (tmp_path / "large.txt").write_bytes(bytes(200_000))
-    folder.recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "large.txt")}))
+    folder._recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "large.txt")}))
     with pytest.raises(BundleError, match=r"more than 200,000 bytes.*--data-path"):
         bundles.pack(folder, tmp_path / "b.glassrun", with_data=True)
     assert not (tmp_path / "b.glassrun").exists()
@@ -151,7 +151,7 @@ def test_a_name_that_no_bundle_can_hold_is_said(run: api.Run, made: Made, tmp_pa
     odd = tmp_path / "back\\slash.txt"
     odd.write_text("1")
     folder = run.folder
-    folder.recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(odd)}))
+    folder._recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(odd)}))
     with pytest.raises(BundleError, match="rename it"):
         bundles.pack(folder, tmp_path / "b.glassrun", with_data=True)
 
