@@ -338,6 +338,9 @@ KINDS: dict[str, tuple[str, Mapping[str, type[BaseModel]]]] = {
 }
 
 
+_LINE_BREAKS = "\x85\u2028\u2029"  # line ends in YAML 1.1, which its writer still takes them for
+
+
 class Recipe(Section):
     """What to train, on what, how. Every field has a default or is required."""
 
@@ -398,6 +401,12 @@ class Recipe(Section):
         return digest_value(self.contract())
 
     def to_yaml(self) -> str:
+        """The recipe as a file; as JSON, which YAML reads too, where a text holds what YAML's writer would fold."""
+        folded = json.dumps(self.plain(), indent=1, ensure_ascii=False)
+        if any(character in folded for character in _LINE_BREAKS):
+            for character in _LINE_BREAKS:
+                folded = folded.replace(character, f"\\u{ord(character):04x}")
+            return folded + "\n"
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = None

@@ -27,6 +27,7 @@ class Folder:
         self.path = "nowhere"
         splits = {"train": {"examples": 3, "digest": "aa"}}
         self.header: dict[str, Any] = {
+            "kind": "trained",
             "config": self.recipe.plain(),
             "data_digest": "d",
             "data": {"splits": splits, "versions": {}},

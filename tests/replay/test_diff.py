@@ -163,7 +163,8 @@ def test_threads_by_operation_line_and_confirmed_cause(made: Made, plain: dict[s
     assert done.code == 1, done.err
     found = done.json
     assert found["identical"] is False
-    assert (found["step"], found["phase"]) == (1, "backward")
+    assert found["step"] == 1
+    assert found["phase"] in ("forward", "backward")
     # Which operation depends on the thread count first is the processor's and its libraries' own.
     assert found["how"] == "output"
     assert found["op"].startswith("aten.")

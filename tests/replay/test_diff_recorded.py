@@ -106,15 +106,16 @@ def test_another_rate_from_a_step_on(program: Path) -> None:
 
 def test_changed_code_runs_as_each_run_had_it(program: Path) -> None:
     first = recorded(program, "a", "0.1")
-    (program.parent / "parts.py").write_text("def features(x):\n    return x * 2.0000002\n")
+    parts = program.parent / "parts.py"
+    parts.write_text(parts.read_text().replace("2.0", "2.0000002"))
     verdict = glassrun.diff(first, recorded(program, "b", "0.1"))
     assert verdict.difference is not None
     assert verdict.difference.step == 1
     assert confirmed(verdict) == [("code", "parts.py")]
-    assert verdict.causes[0].b == "line 2: return x * 2.0000002"
+    assert verdict.causes[0].b == "line 3: return x * 2.0000002"
     assert verdict.reproduced == (True, True)
     assert verdict.divergence is not None
-    assert verdict.divergence.operation.line == "parts.py:2 in features"
+    assert verdict.divergence.operation.line == "parts.py:3 in features"
 
 
 def test_a_source_that_nobody_seeds(program: Path) -> None:

@@ -71,13 +71,13 @@ class RecordedSide:
         values = {"step": self.target.step, "entry": self.command["entry"], "result": str(result)}
         values |= {"trace": str(trace) if traced else None, "flags": dict(change.flags)}
         job.write_text(json.dumps(values), encoding="utf-8")
-        source, program = (other if change.code else self), (other if change.command else self)
-        assert program.command is not None, "a command is exchanged only where both have one"
+        source, command = (other if change.code else self), (other if change.command else self).command
+        assert command is not None, "a command is exchanged only where both have one"
         try:
-            arguments, variables = program.started(source.code())
+            arguments, variables = self._started(source.code(), command["arguments"])
             done = subprocess.run(
-                [program.command["python"], *arguments],
-                cwd=program.command["folder"],
+                [command["python"], *arguments],
+                cwd=command["folder"],
                 env=variables | dict(change.variables) | {rerun.VARIABLE: str(job)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -98,18 +98,18 @@ class RecordedSide:
         left = next((n.step.step for n in before if steps.get(str(n.step.step)) != n.step.fields()), None)
         return Outcome(steps.get(str(self.target.step)), left=left, trace=trace)
 
-    def started(self, code: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Python's arguments and the environment; with `code`, everything is imported from there first."""
+    def _started(self, code: Path | None, given: list[str]) -> tuple[list[str], dict[str, str]]:
+        """Python's arguments, which are `given`, and the environment; with `code`, all is imported from there first."""
         assert self.command is not None, "only a program with a command is started"
         variables = {name: value for name, value in os.environ.items() if not name.startswith(DECIDE_BITS)}
         variables |= self.record.folder.header["environment"]["numerics"]["variables"]
         variables.pop("PYTHONHASHSEED", None)
         if self.command["hash_seed"] is not None:
             variables["PYTHONHASHSEED"] = self.command["hash_seed"]
-        arguments = list(self.command["arguments"])
+        arguments = list(given)
         if code is None:
             return arguments, variables
-        script, place = self._script(), self._place()
+        script, place = self._script(), _place(arguments)
         if script is not None and place is not None and (code / script.name).exists():
             arguments[place] = str(code / script.name)
         folders = [str(code), *self._folders(), variables.get("PYTHONPATH", "")]
@@ -125,16 +125,16 @@ class RecordedSide:
 
     def _script(self) -> Path | None:
         """The script that was started; None for a module."""
-        place = self._place()
-        if self.command is None or place is None:
-            return None
-        return Path(self.command["folder"], self.command["arguments"][place])
+        arguments = self.command["arguments"] if self.command else []
+        place = _place(arguments)
+        return None if self.command is None or place is None else Path(self.command["folder"], arguments[place])
 
-    def _place(self) -> int | None:
-        """Which of Python's arguments is the script."""
-        for place, argument in enumerate(self.command["arguments"] if self.command else []):
-            if argument in ("-m", "-c"):
-                return None
-            if argument.endswith(".py"):
-                return place
-        return None
+
+def _place(arguments: list[str]) -> int | None:
+    """Which of Python's arguments is the script."""
+    for place, argument in enumerate(arguments):
+        if argument in ("-m", "-c"):
+            return None
+        if argument.endswith(".py"):
+            return place
+    return None
