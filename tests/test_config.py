@@ -112,7 +112,11 @@ CONTRACT: list[tuple[Values, str, Values]] = [
         {"warmup_steps": 3, "warmup_epochs": 0.5, "initial_lr": 0.1},
     ),
     (CLASSIFY, "train", {"steps": 601}),
-    (CLASSIFY, "numerics", {"precision": "bfloat16", "threads": 2, "isa": "avx2", "float32_matmul_precision": "medium"}),
+    (
+        CLASSIFY,
+        "numerics",
+        {"precision": "bfloat16", "threads": 2, "isa": "avx2", "float32_matmul_precision": "medium"},
+    ),
 ]
 FREE: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "", {"name": "other"}),

@@ -196,6 +196,7 @@ def test_a_program_is_run_again_up_to_a_step(script: Path, tmp_path: Path) -> No
     folder = RunFolder.open(tmp_path / "run")
     assert folder.header["replayable"] is True
     assert folder.header["command"] == {
+        "hash_seed": os.environ.get("PYTHONHASHSEED"),
         "python": sys.executable,
         "arguments": ["my_loop.py", "run", "5", "0"],
         "folder": str(tmp_path),

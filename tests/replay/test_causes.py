@@ -25,12 +25,13 @@ class Folder:
     def __init__(self, recipe: dict[str, Any], **header: Any) -> None:
         self.recipe = config.load(recipe)
         self.path = "nowhere"
+        self.keys: dict[str, list[bytes]] = {}
         splits = {"train": {"examples": 3, "digest": "aa"}}
         self.header: dict[str, Any] = {
             "kind": "trained",
             "config": self.recipe.plain(),
             "data_digest": "d",
-            "data": {"splits": splits, "versions": {}},
+            "data": {"source": "images", "splits": splits, "versions": {}},
             "code": {"files": {"glassrun/a.py": "1"}},
             "environment": {
                 "python": "CPython 3.11.7",
@@ -45,6 +46,9 @@ class Folder:
             },
             **header,
         }
+
+    def data_keys(self) -> dict[str, list[bytes]]:
+        return self.keys
 
 
 def found(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -106,18 +110,23 @@ def test_packages_machine_flags_and_variables() -> None:
         ("package", "python"),
         ("package", "torch"),
         ("package", "rich"),
-        ("machine", "cpu_capability"),
+        ("isa", "cpu_capability"),
         ("flag", "flush_denormal"),
     ]
     assert {cause.status for cause in causes} == {"suspected"}
 
 
 def test_data_differ_only_where_their_section_does_not() -> None:
-    other = {"splits": {"train": {"examples": 4, "digest": "bb"}}, "versions": {}}
-    [cause] = suspects(Folder(BASE), Folder(BASE, data_digest="e", data=other))  # type: ignore[arg-type]
-    assert (cause.kind, cause.what) == ("data", "the train split")
+    other = {"source": "images", "splits": {"train": {"examples": 4, "digest": "bb"}}, "versions": {}}
+    changed = Folder(BASE, data_digest="e", data=other)
+    [cause] = suspects(Folder(BASE), changed)  # type: ignore[arg-type]
+    assert (cause.kind, cause.what) == ("data", "the splits train")
     assert "3 examples" in cause.a
     assert "4 examples" in cause.b
+    one = Folder(BASE)
+    one.keys, changed.keys = {"train": [b"a" * 16, b"b" * 16]}, {"train": [b"a" * 16, b"c" * 16]}
+    [named] = suspects(one, changed)  # type: ignore[arg-type]
+    assert named.what.startswith("train: 1 of 2 examples changed: ")
 
 
 def test_code_that_only_one_run_imported() -> None:

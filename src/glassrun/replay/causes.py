@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
 
+from glassrun.data import keys
 from glassrun.record import code
 from glassrun.record.run_folder import RECORDED, TRAINED, RunFolder
 
@@ -173,9 +174,10 @@ def _data(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
         return
     paths = {f"data.{name}": y["config"]["data"][name] for name in _PATHS if name in y["config"]["data"]}
     splits = [name for name in x["data"]["splits"] if x["data"]["splits"].get(name) != y["data"]["splits"].get(name)]
+    named = keys.describe(keys.compare(a.data_keys(), b.data_keys()), x["data"]["source"])
     yield Cause(
         "data",
-        f"the {' and '.join(splits)} split{'s' if len(splits) > 1 else ''}" if splits else "how the data are prepared",
+        "; ".join(named[:3]) or (f"the splits {', '.join(splits)}" if splits else "how the data are prepared"),
         _described(x["data"], splits),
         _described(y["data"], splits),
         change=Change(paths),
