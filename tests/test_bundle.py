@@ -157,6 +157,7 @@ def test_with_trust_it_runs_the_recorded_code_on_the_bundled_data(packed: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my_layers.py", "my_model.py"]
 
 
+@pytest.mark.long
 def test_a_part_of_it_kept_where_the_user_wants(packed: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept here"
     done = glassrun("replay", packed, "--trust", "--from", 3, "--to", 4, "--unpack", kept, "--json")

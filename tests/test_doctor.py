@@ -112,6 +112,7 @@ def test_for_people_it_is_a_table(found: dict[str, Any]) -> None:
     assert "\n  RuntimeError: no kernel\n" in doctor.as_text(failing)
 
 
+@pytest.mark.long
 def test_a_block_that_does_not_repeat_is_found(tmp_path: Path) -> None:
     """In a glassrun whose gelu adds the time of day, in real processes."""
     source = Path(glassrun_file("functional/feedforward.py")).read_text()

@@ -140,6 +140,7 @@ def test_a_kill_leaves_an_interrupted_run_with_whole_lines(script: Path, tmp_pat
     RunFolder.open(tmp_path / "run").check()
 
 
+@pytest.mark.long
 def test_processes_that_the_loop_forked_do_not_keep_a_killed_run_alive(tmp_path: Path) -> None:
     program = """
         import os, sys, time, torch, glassrun
@@ -230,6 +231,7 @@ def test_the_operations_of_the_step_are_traced_and_ours_are_not(script: Path, tm
     assert not names & {"aten.linalg_vector_norm.default", "aten.cat.default"}  # the recorder's reading of gradients
 
 
+@pytest.mark.long
 def test_flags_are_set_when_the_rerun_enters(tmp_path: Path) -> None:
     program = """
         import sys, torch, glassrun
@@ -287,6 +289,7 @@ def test_a_job_that_is_none_is_told(script: Path, tmp_path: Path, text: str | No
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_module_and_a_text_can_be_run_again_and_standard_input_cannot(script: Path, tmp_path: Path) -> None:
     assert python("-X", "dev", "-m", "my_loop", "module", 1, 0, cwd=tmp_path).returncode == 0
     assert python("-c", LOOP, "text", 1, 0, cwd=tmp_path).returncode == 0
@@ -387,6 +390,7 @@ def test_two_ranks_write_one_ledger(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "name"), [("gradient", "gradient 2.bias float32 2"), ("parameter", "parameter 0.weight float32 7x5")]
 )
+@pytest.mark.long
 def test_a_rank_that_differs_is_named_with_its_first_tensor(tmp_path: Path, fault: str, name: str) -> None:
     done = ranks(tmp_path, str(tmp_path / "run"), fault)
     for rank in done:
@@ -404,6 +408,7 @@ def test_ranks_that_do_not_know_each_other_are_told(script: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_compiled_step_and_model_are_recorded(tmp_path: Path) -> None:
     program = """
         import sys, torch, glassrun

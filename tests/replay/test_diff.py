@@ -235,6 +235,7 @@ def test_two_causes_that_only_together_explain_it(made: Made, plain: dict[str, a
     assert all("together" in cause.because for cause in verdict.causes)
 
 
+@pytest.mark.long
 def test_one_that_explains_it_alone_excludes_the_others(made: Made, plain: dict[str, api.Run], tmp_path: Path) -> None:
     """The order of the examples differs from the first step on; the decay that differs too makes no gradient."""
     other = recipe(made, seed=9, schedule={"kind": "warmup-cosine", "warmup_steps": 2, "final_lr": 1e-5})
@@ -341,6 +342,7 @@ def test_one_pixel_and_two_examples_swapped(made: Made, tmp_path: Path) -> None:
         assert [kind for kind, _ in causes(verdict)] == ["data"], name
 
 
+@pytest.mark.long
 def test_data_changed_in_place_and_a_resume_on_other_data(made: Made, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     shutil.copy(made.folder / "text.txt", text)
@@ -398,6 +400,7 @@ def test_what_cannot_be_tested_is_suspected_and_never_confirmed(made: Made, tmp_
     assert verdict.divergence is None  # no operation is named where a rerun does not give its recorded bits
 
 
+@pytest.mark.long
 def test_no_cause_is_made_up(made: Made, tmp_path: Path) -> None:
     scale = tmp_path / "scale.txt"
     runs = []
@@ -419,6 +422,7 @@ def test_runs_that_have_nothing_in_common(plain: dict[str, api.Run]) -> None:
     assert {what for _, what in causes(verdict)} == {"task", "data.source", "model.kind"}
 
 
+@pytest.mark.long
 def test_a_run_that_is_a_part_of_another(made: Made, tmp_path: Path) -> None:
     chosen = recipe(made, schedule={"kind": "constant", "warmup_steps": 2})
     long = api.train(chosen, out=tmp_path / "a", workers=1)

@@ -90,6 +90,7 @@ def test_the_same_loop_twice_is_identical(program: Path) -> None:
     assert verdict.compared.steps == 5
 
 
+@pytest.mark.long
 def test_another_rate_from_a_step_on(program: Path) -> None:
     verdict = glassrun.diff(recorded(program, "a", "0.1"), recorded(program, "b", "0.05"))
     assert verdict.difference is not None
@@ -118,6 +119,7 @@ def test_changed_code_runs_as_each_run_had_it(program: Path) -> None:
     assert verdict.divergence.operation.line == "parts.py:3 in features"
 
 
+@pytest.mark.long
 def test_a_source_that_nobody_seeds(program: Path) -> None:
     verdict = glassrun.diff(recorded(program, "a", "0.1", "numpy"), recorded(program, "b", "0.1", "numpy"))
     assert verdict.difference is not None
@@ -126,6 +128,7 @@ def test_a_source_that_nobody_seeds(program: Path) -> None:
     assert verdict.reproduced == (False, False)
 
 
+@pytest.mark.long
 def test_the_order_of_a_set(program: Path) -> None:
     runs = [recorded(program, name, "0.1", "set", PYTHONHASHSEED=seed) for name, seed in (("a", "1"), ("b", "2"))]
     verdict = glassrun.diff(*runs)
@@ -171,6 +174,7 @@ def test_without_leave_to_run_again_the_records_are_all(program: Path) -> None:
     assert any("run.replayable" in note for note in verdict.notes)
 
 
+@pytest.mark.long
 def test_a_program_that_is_gone(program: Path) -> None:
     runs = [recorded(program, name, rate) for name, rate in (("a", "0.1"), ("b", "0.05"))]
     (program.parent / "parts.py").unlink()

@@ -89,6 +89,7 @@ def test_a_tracker_that_works_is_not_mentioned(
         ("exit log_batch", "nothing was sent: its process ended"),
     ],
 )
+@pytest.mark.long
 def test_a_tracker_that_fails_moves_no_bit_and_stops_nothing(
     behaviour: str, said: str, made: Made, fake: dict[str, str], tmp_path: Path, untracked: Any
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_tracker_that_fails_moves_no_bit_and_stops_nothing(
     assert "noise" not in done.err + done.out
 
 
+@pytest.mark.long
 def test_a_run_that_hangs_on_its_tracker_leaves_no_process(made: Made, fake: dict[str, str], tmp_path: Path) -> None:
     """Even if the launcher is killed: then the tracker has its time, and ends."""
     recipe = made.file("odd-cnn", track={"mlflow": {"uri": "x"}, "wait": 1}, **{"train.steps": 10_000})

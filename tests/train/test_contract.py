@@ -40,7 +40,7 @@ def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: M
     assert bits_of(runs[0].path) == bits_of(runs[1].path)
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "4242"])
+@pytest.mark.parametrize("hash_seed", ["4242", pytest.param("0", marks=pytest.mark.long)])
 def test_hash_seed(hash_seed: str, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     done = glassrun("train", made.file("odd-pairs"), "--out", tmp_path / "run", PYTHONHASHSEED=hash_seed)
     assert done.code == 0, done.err
@@ -93,6 +93,7 @@ def test_contract_fields_do_move_bits(
     assert bits_of(tmp_path / "run")["chain"] != reference["odd-cnn"]["chain"]
 
 
+LANGUAGE = ("python-lm", "shakespeare-char")
 SHIPPED = {
     "digits-cnn": {},
     "dates-transformer": {"data.examples": 1500},
@@ -101,7 +102,9 @@ SHIPPED = {
 }
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", ["digits-cnn", "dates-transformer", *(pytest.param(name, marks=pytest.mark.long) for name in LANGUAGE)]
+)
 def test_shipped_recipes_on_1_2_and_4_workers_and_replayed(name: str, made: Made, tmp_path: Path) -> None:
     overrides = SHIPPED[name] | {"train.steps": 3}
     if "data.path" in overrides:

@@ -42,7 +42,7 @@ def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> N
     wait_for(lambda: not any(map(alive, crew)), "the workers to end with their launcher", 30)
 
 
-@pytest.mark.parametrize(("who", "after_lines"), [("launcher", 13), ("all", 33)])
+@pytest.mark.parametrize(("who", "after_lines"), [pytest.param("launcher", 13, marks=pytest.mark.long), ("all", 33)])
 def test_goes_on_with_the_same_bits(
     who: str, after_lines: int, made: Made, never_killed: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -55,6 +55,7 @@ def test_goes_on_with_the_same_bits(
     assert glassrun("replay", run, "--from", 70).code == 0
 
 
+@pytest.mark.long
 def test_killed_before_its_first_step(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     launcher = start("train", made.file("odd-lm", **STEPS), "--out", run, "--workers", 1)

@@ -194,7 +194,12 @@ def recipe(made: Made, model: str, **overrides: Any) -> dict[str, Any]:
     return made.recipe("odd-cnn", model={"import": f"their_models:{model}"}, **{"train.steps": 4, **overrides})
 
 
-@pytest.mark.parametrize("model", ["Noisy", "Averaging", "Branching", "Unordered", "Remembering", "Aliased"])
+MORE = ("Unordered", "Remembering", "Aliased")
+
+
+@pytest.mark.parametrize(
+    "model", ["Noisy", "Averaging", "Branching", *(pytest.param(name, marks=pytest.mark.long) for name in MORE)]
+)
 def test_same_bits_on_1_and_2_workers(model: str, made: Made, tmp_path: Path) -> None:
     """And evaluation, which happens in between, moves nothing: its metrics are the same bytes too."""
     runs = [api.train(recipe(made, model), out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]

@@ -144,7 +144,7 @@ def test_half_precision_is_summed_in_float32(dtype: torch.dtype, made: Made) -> 
         str(dtype).removeprefix("torch."),
         "float32",
     ]
-    trainer._update([total / many, None], 1.0, 0.25)  # the optimizer gets it in the parameter's own precision
+    trainer.update([total / many, None], 0.25)  # the optimizer gets it in the parameter's own precision
     assert trainer.parameters[0].dtype == dtype
     assert float(trainer.parameters[0][0].detach()) < 0
 

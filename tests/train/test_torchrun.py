@@ -294,7 +294,8 @@ def workers_in(run: Path) -> list[int]:
     return [session["workers"] for session in glassrun("show", run, "--json").json["sessions"]]
 
 
-@pytest.mark.parametrize("first_rank", ["lost", pytest.param("left", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("first_rank", ["lost", "left"])
 def test_a_lost_machine(
     first_rank: str,
     made: Made,

@@ -121,7 +121,7 @@ class Trainer:
             self.tree.add([parameter.grad for parameter in self.parameters])
             self.buffers.collect()
             self.attributes.restore()
-        self.guard.check(step)
+        self.guard.check(step, self.workers)
 
         total = self.tree.take()
         self.workers.tree_sum(total, self.tree)

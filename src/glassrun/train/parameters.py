@@ -8,6 +8,7 @@ from glassrun.errors import ModelError
 from glassrun.train.attributes import only_ours
 from glassrun.train.buffers import same_bits
 from glassrun.train.memory import owned
+from glassrun.train.workers import Workers
 
 
 class ParameterGuard:
@@ -34,24 +35,37 @@ class ParameterGuard:
                 self.before[name] = owned(parameter)
             self.places[name] = parameter.data_ptr()
 
-    def check(self, step: int) -> None:
+    def check(self, step: int, workers: Workers | None = None) -> None:
         """The last slice is done.
+
+        Arguments:
+            step: for the message.
+            workers: where some of them hold other bits and some do not, it is no forward that changed them, for that
+                does the same everywhere; then the comparison of all workers after the update has the word.
 
         Raises:
             ModelError: a parameter was changed, replaced, registered, removed, or is (not) trained any more.
         """
         if not self.watched:
             return
+        error = self._error(step)
+        flags = workers.gather([0 if error is None else 1]) if workers else []
+        if error is not None and (all(flag for (flag,) in flags) or "in place" not in str(error)):
+            raise error
+
+    def _error(self, step: int) -> ModelError | None:
+        """What a forward did to the parameters, in words."""
         now = dict(self.model.named_parameters(remove_duplicate=False))
         new = [name for name in dict(self.model.named_buffers(remove_duplicate=False)) if name not in self.buffers]
         for name in [*now, *self.own, *new]:
             what = self._wrong(name, now)
             if what:
-                raise ModelError(
+                return ModelError(
                     f"step {step}: the forward pass {what}: every slice of a batch must start from the same parameters "
                     "and buffers. Make them all in the model's factory; only the optimizer may change parameters; keep "
                     "what a forward updates in a buffer"
                 )
+        return None
 
     def _wrong(self, name: str, now: dict[str, nn.Parameter]) -> str:
         if name not in self.own:
