@@ -246,7 +246,7 @@ def test_a_weight_that_is_not_the_ledgers_is_refused(
         assert "embedding.weight" in str(refused.value)
 
 
-@pytest.mark.parametrize("most", [20_000, 150_000, 190_000])
+@pytest.mark.parametrize("most", [20_000, *(pytest.param(m, marks=pytest.mark.long) for m in (150_000, 190_000))])
 def test_a_full_disk_keeps_what_was_done_and_the_run_goes_on_with_room(most: int, made: Made, tmp_path: Path) -> None:
     """A limit on the size of a file stands for the full disk: the system refuses the write in the same way."""
     recipe = made.file("odd-lm", **{"model.d_ff": 900, "train.steps": 12})

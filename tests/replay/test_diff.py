@@ -284,6 +284,7 @@ def test_a_set_that_is_iterated_in_the_data_code(made: Made, tmp_path: Path) -> 
     assert "collate" in what
 
 
+@pytest.mark.long
 def test_dropout_left_on_in_evaluation(made: Made, tmp_path: Path) -> None:
     model = {"import": "faults:DropoutInEvaluation"}
     runs = [
@@ -299,6 +300,7 @@ def test_dropout_left_on_in_evaluation(made: Made, tmp_path: Path) -> None:
     assert "disturbed" in verdict.divergence.b.line
 
 
+@pytest.mark.long
 def test_one_word_of_the_data(made: Made, plain: dict[str, api.Run], tmp_path: Path) -> None:
     """The word is in the window that the first example of the third step reads: the steps before are the same."""
     run = plain["odd-lm"]

@@ -111,12 +111,9 @@ def test_changes_in_place_are_seen_though_nothing_is_returned() -> None:
 
 def test_memory_that_nothing_was_written_to_does_not_count() -> None:
     def filled(before: float) -> list[Operation]:
-        dirty = torch.full((4096,), before)
-        address = dirty.data_ptr()
-        del dirty
         with Trace() as trace:
             taken = torch.empty(4096)
-            assert taken.data_ptr() == address, "the allocator gives the same memory again"
+            taken.numpy()[:] = before  # what the memory held: no operation writes it
             view = taken[::2]
             view.fill_(1.0)
             taken[1::2] = 2.0

@@ -93,7 +93,7 @@ def test_contract_fields_do_move_bits(
     assert bits_of(tmp_path / "run")["chain"] != reference["odd-cnn"]["chain"]
 
 
-LANGUAGE = ("python-lm", "shakespeare-char")
+TRANSFORMERS = ("dates-transformer", "python-lm", "shakespeare-char")
 SHIPPED = {
     "digits-cnn": {},
     "dates-transformer": {"data.examples": 1500},
@@ -102,9 +102,7 @@ SHIPPED = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["digits-cnn", "dates-transformer", *(pytest.param(name, marks=pytest.mark.long) for name in LANGUAGE)]
-)
+@pytest.mark.parametrize("name", ["digits-cnn", *(pytest.param(name, marks=pytest.mark.long) for name in TRANSFORMERS)])
 def test_shipped_recipes_on_1_2_and_4_workers_and_replayed(name: str, made: Made, tmp_path: Path) -> None:
     overrides = SHIPPED[name] | {"train.steps": 3}
     if "data.path" in overrides:
@@ -119,6 +117,7 @@ def test_shipped_recipes_on_1_2_and_4_workers_and_replayed(name: str, made: Made
     assert replayed.identical == 3
 
 
+@pytest.mark.long
 def test_random_seed_is_drawn_recorded_and_replayed(made: Made, tmp_path: Path) -> None:
     runs = [api.train(made.recipe("odd-lm", seed="random"), out=tmp_path / str(i), workers=1) for i in range(2)]
     seeds = [run.recipe.seed for run in runs]

@@ -130,7 +130,7 @@ def sessions_of(run: Path) -> list[dict[str, Any]]:
     ("who", "workers", "after_lines", "then"),
     [
         ("first", 2, 9, 1),
-        ("last", 4, 1, 2),
+        pytest.param("last", 4, 1, 2, marks=pytest.mark.long),
         pytest.param("last", 1, 22, 1, marks=pytest.mark.long),
         pytest.param("two of them", 4, 13, 2, marks=pytest.mark.long),
     ],

@@ -288,6 +288,7 @@ class Failing(Noisy):
 """
 
 
+@pytest.mark.long
 def test_a_task_that_draws_while_it_collates(made: Made, tmp_path: Path, place: Path) -> None:
     """The same bits with one and four workers, with threads that load ahead, and however often it evaluates."""
     place.joinpath("their_tasks.py").write_text(TASK)
@@ -325,6 +326,7 @@ def test_a_mistake_of_the_users_is_one_message(
         assert part in done.err
 
 
+@pytest.mark.long
 def test_sgd_with_momentum_and_a_gradient_that_comes_late(made: Made, tmp_path: Path) -> None:
     sgd = {"kind": "sgd", "lr": 1e-2, "momentum": 0.9}
     runs = [

@@ -29,6 +29,8 @@ Event = dict[str, Any]
 Hear = Callable[[Event], None]
 
 # Variables of torch, oneDNN (also by its older name), MKL and OpenMP: many change bits, some can make a run hang.
+# scikit-learn sets these in every process that imports it; they change no bit, so there is nothing to say of them.
+_HARMLESS = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 DECIDE_BITS = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 _GRACE = 2.0  # seconds that the other workers have to say why they fail too, before they are killed
 
@@ -70,7 +72,7 @@ def ignored_variables(numerics: Numerics) -> list[str]:
     return [
         f"{name}={value} is not followed: a run's numerics come from its recipe (numerics.isa, numerics.threads)"
         for name, value in sorted(os.environ.items())
-        if name.startswith(DECIDE_BITS) and used.get(name) != value
+        if name.startswith(DECIDE_BITS) and name not in _HARMLESS and used.get(name) != value
     ]
 
 
