@@ -72,7 +72,7 @@ class Cause:
     """One thing that differs between run A and run B.
 
     Arguments:
-        kind: config, data, code, package, threads, isa, device, flag, variable, machine, checkpoint or nondeterminism.
+        kind: config, data, code, package, threads, isa, device, flag, variable, machine or nondeterminism.
         what: its name.
         a, b: its value in each run.
         status: confirmed (A's step with B's value gave B's bits), excluded (it gave A's, or another cause explains all
