@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from importlib import resources
@@ -339,6 +340,7 @@ KINDS: dict[str, tuple[str, Mapping[str, type[BaseModel]]]] = {
 
 
 _LINE_BREAKS = "\x85\u2028\u2029"  # line ends in YAML 1.1, which its writer still takes them for
+_UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")  # what no YAML text holds unescaped, and those
 
 
 class Recipe(Section):
@@ -404,9 +406,7 @@ class Recipe(Section):
         """The recipe as a file; as JSON, which YAML reads too, where a text holds what YAML's writer would fold."""
         folded = json.dumps(self.plain(), indent=1, ensure_ascii=False)
         if any(character in folded for character in _LINE_BREAKS):
-            for character in _LINE_BREAKS:
-                folded = folded.replace(character, f"\\u{ord(character):04x}")
-            return folded + "\n"
+            return _UNREADABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", folded) + "\n"
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = None
