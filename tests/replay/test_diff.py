@@ -381,15 +381,21 @@ def test_a_changed_line_of_the_feed_forward_network(made: Made, plain: dict[str,
     assert verdict.divergence.operation.module == "layers.0.feed_forward (FeedForward)"
 
 
-@pytest.mark.long
-def test_what_cannot_be_tested_is_suspected_and_never_confirmed(made: Made, tmp_path: Path) -> None:
-    """Bits differ for a reason that no record holds; the records say that a library's version differs."""
+def that_read_an_unrecorded_file(made: Made, tmp_path: Path) -> list[api.Run]:
+    """Two runs of one recipe, whose model reads a file that was changed in between."""
     scale = tmp_path / "scale.txt"
     runs = []
     for value in ("1.0", "1.5"):
         scale.write_text(value)
         model = {"import": "faults:FromAFile", "path": str(scale)}
         runs.append(api.train(recipe(made, model=model), out=tmp_path / value, workers=1))
+    return runs
+
+
+@pytest.mark.long
+def test_what_cannot_be_tested_is_suspected_and_never_confirmed(made: Made, tmp_path: Path) -> None:
+    """Bits differ for a reason that no record holds; the records say that a library's version differs."""
+    runs = that_read_an_unrecorded_file(made, tmp_path)
     header = json.loads((runs[0].path / "run.json").read_bytes())
     del header["checksum"]
     header["environment"]["packages"]["numpy"] = "1.26.4"
@@ -404,12 +410,7 @@ def test_what_cannot_be_tested_is_suspected_and_never_confirmed(made: Made, tmp_
 
 @pytest.mark.long
 def test_no_cause_is_made_up(made: Made, tmp_path: Path) -> None:
-    scale = tmp_path / "scale.txt"
-    runs = []
-    for value in ("1.0", "1.5"):
-        scale.write_text(value)
-        model = {"import": "faults:FromAFile", "path": str(scale)}
-        runs.append(api.train(recipe(made, model=model), out=tmp_path / value, workers=1))
+    runs = that_read_an_unrecorded_file(made, tmp_path)
     verdict = api.diff(*runs)
     assert verdict.causes == ()
     assert verdict.reproduced == (False, True)
