@@ -24,6 +24,7 @@ from glassrun.models.registry import build
 from glassrun.nn.attention import MultiHeadAttention
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.feedforward import FeedForward
+from glassrun.nn.patches import PatchEmbedding
 from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
 from glassrun.nn.transformer import DecoderLayer, EncoderLayer, Residual
 from glassrun.record import environment
@@ -114,15 +115,20 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "nn.FeedForward": lambda: Block(FeedForward(WIDTH, HIDDEN), (_sequence(),)),
     "nn.LearnedPositions": lambda: Block(LearnedPositions(LENGTH, WIDTH), (_sequence(),)),
     "nn.MultiHeadAttention": lambda: Block(MultiHeadAttention(WIDTH, HEADS), (_sequence(), _sequence() + 1)),
+    "nn.PatchEmbedding": lambda: Block(PatchEmbedding(3, 5, WIDTH), (_random(FEW, 3, SIZE, SIZE),)),
     "nn.Residual": lambda: Block(_Doubled(), (_sequence(),)),
     "nn.SinusoidalPositions": lambda: Block(
         SinusoidalPositions(LENGTH, WIDTH - 1), (_random(BATCH, LENGTH, WIDTH - 1),)
     ),
     "models.cnn": lambda: _model("cnn", {"channels": (8, 13), "hidden": 30}, _random(FEW, 3, SIZE, SIZE)),
+    "models.encoder": lambda: _model("encoder", _TRANSFORMER | {"num_layers": 1}, _tokens()),
     "models.encoder-decoder": lambda: _model(
         "encoder-decoder", _TRANSFORMER | {"encoder_layers": 1, "decoder_layers": 1}, _tokens(), _tokens().flip(1)
     ),
     "models.language-model": lambda: _model("language-model", _TRANSFORMER | {"num_layers": 1}, _tokens()),
+    "models.vision-transformer": lambda: _model(
+        "vision-transformer", _TRANSFORMER | {"num_layers": 1, "patch_size": SIZE}, _random(FEW, 3, SIZE, SIZE)
+    ),
 }
 # Operations that have no deterministic form on one device or another.
 SUSPECTS: dict[str, Callable[[], Any]] = {

@@ -154,9 +154,15 @@ DATA: dict[str, type[Data]] = {
 TASK_SOURCES = {
     "classify": ("digits", "images"),
     "language-model": ("text", "python-topics"),
+    "masked-language-model": ("text", "python-topics"),
     "translate": ("pairs", "dates"),
 }
-TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "translate": ("encoder-decoder",)}
+TASK_MODELS = {
+    "classify": ("cnn", "vision-transformer"),
+    "language-model": ("language-model",),
+    "masked-language-model": ("encoder",),
+    "translate": ("encoder-decoder",),
+}
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
@@ -350,7 +356,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), Free]
     seed: Annotated[int, Field(ge=0, lt=2**63)] | Literal["random"] = 1
-    task: Literal["classify", "language-model", "translate"] | ImportedTask
+    task: Literal["classify", "language-model", "masked-language-model", "translate"] | ImportedTask
     data: Data
     model: Arguments | ImportedModel
     batch: Batch = Batch()

@@ -38,17 +38,13 @@ class CNNArguments(Arguments):
         return self
 
 
-class TransformerArguments(Arguments):
-    """What every Transformer has."""
+class Width(Arguments):
+    """What every model with attention has."""
 
     d_model: Positive = 128
     num_heads: Positive = 4
     d_ff: Positive | None = None  # None: four times d_model
     dropout: Probability = 0.0
-    activation: Literal["relu", "gelu"] = "relu"
-    norm: Literal["pre", "post"] = "pre"
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    tie_embeddings: bool = True
 
     @model_validator(mode="after")
     def _heads_divide_d_model(self) -> Self:
@@ -64,6 +60,15 @@ class TransformerArguments(Arguments):
     @property
     def feed_forward_width(self) -> int:
         return self.d_ff or 4 * self.d_model
+
+
+class TransformerArguments(Width):
+    """What every Transformer for text has."""
+
+    activation: Literal["relu", "gelu"] = "relu"
+    norm: Literal["pre", "post"] = "pre"
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    tie_embeddings: bool = True
 
 
 class EncoderDecoderArguments(TransformerArguments):
@@ -84,8 +89,31 @@ class LanguageModelArguments(TransformerArguments):
     bias: bool = True
 
 
+class EncoderArguments(TransformerArguments):
+    """An encoder-only Transformer (Devlin et al. 2019) that tells hidden tokens from both sides."""
+
+    kind: Literal["encoder"]
+    num_layers: Positive = 4
+    activation: Literal["relu", "gelu"] = "gelu"
+    norm: Literal["pre", "post"] = "post"
+    positions: Literal["sinusoidal", "learned"] = "learned"
+
+
+class VisionTransformerArguments(Width):
+    """A Transformer on the patches of an image (Dosovitskiy et al. 2021)."""
+
+    kind: Literal["vision-transformer"]
+    num_layers: Positive = 4
+    d_model: Positive = 64
+    patch_size: Positive = 4
+    activation: Literal["relu", "gelu"] = "gelu"
+    pooling: Literal["class-token", "mean"] = "class-token"
+
+
 ARGUMENTS: dict[str, type[Arguments]] = {
     "cnn": CNNArguments,
+    "encoder": EncoderArguments,
     "encoder-decoder": EncoderDecoderArguments,
     "language-model": LanguageModelArguments,
+    "vision-transformer": VisionTransformerArguments,
 }

@@ -14,8 +14,10 @@ from glassrun.generators import set_generators
 from glassrun.imported import imported
 from glassrun.models.arguments import Arguments
 from glassrun.models.cnn import CNN
+from glassrun.models.encoder import encoder
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
+from glassrun.models.vision_transformer import VisionTransformer
 from glassrun.nn.initialisation import initialise
 
 if TYPE_CHECKING:
@@ -23,13 +25,17 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
+    "encoder": encoder,
     "encoder-decoder": EncoderDecoder,
     "language-model": LanguageModel,
+    "vision-transformer": VisionTransformer,
 }
 FACTS = {
     "cnn": ("in_channels", "image_height", "image_width", "num_classes"),
+    "encoder": ("vocabulary_size", "max_length"),
     "encoder-decoder": ("source_vocabulary_size", "target_vocabulary_size", "max_length", "padding_token"),
     "language-model": ("vocabulary_size", "max_length"),
+    "vision-transformer": ("in_channels", "image_height", "image_width", "num_classes"),
 }
 
 

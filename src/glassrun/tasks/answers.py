@@ -39,6 +39,15 @@ def checked_count(found: Any, method: str) -> int:
     return number
 
 
+def checked_facts(found: Any) -> dict[str, int]:
+    """What a task has as `facts`: whole numbers by name."""
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, int) for name, value in found.items()
+    ):
+        raise ModelError(f"the task's facts: expected a mapping of names to whole numbers, found {_kind(found)}")
+    return dict(found)
+
+
 def checked_loss(found: Any) -> Tensor:
     """What `loss` returned: the sum over the slice, with a graph behind it."""
     if not isinstance(found, Tensor):

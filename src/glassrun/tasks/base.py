@@ -16,7 +16,8 @@ Batch = dict[str, Tensor]
 class Task(Protocol):
     """What the trainer asks of a task. A task of the user's is a class with these methods, made from the data set.
 
-    All methods are pure: what they return depends on their arguments alone.
+    All methods are pure: what they return depends on their arguments alone. It may have `facts`, whole numbers by name
+    that the model is given in the place of the data's (see `tasks.registry.facts_of`).
     """
 
     def collate(self, examples: Sequence[Any]) -> Batch:

@@ -7,14 +7,17 @@ from typing import Any
 from glassrun.config import ImportedTask
 from glassrun.errors import ModelError
 from glassrun.imported import imported
+from glassrun.tasks.answers import checked_facts
 from glassrun.tasks.base import Task
 from glassrun.tasks.classify import Classify
 from glassrun.tasks.language_model import LanguageModelling
+from glassrun.tasks.masked_language_model import MaskedLanguageModelling
 from glassrun.tasks.translate import Translate
 
 TASKS: dict[str, type[Any]] = {
     "classify": Classify,
     "language-model": LanguageModelling,
+    "masked-language-model": MaskedLanguageModelling,
     "translate": Translate,
 }
 
@@ -39,3 +42,8 @@ def build(task: str | ImportedTask, dataset: Any) -> Task:
     if missing:
         raise ModelError(f"{where} lacks {', '.join(missing)}; see glassrun.tasks.base.Task")
     return made
+
+
+def facts_of(task: Task, dataset: Any) -> dict[str, int]:
+    """What the model must know: the data's facts, and those in which the task has its own way (`task.facts`)."""
+    return dict(dataset.facts) | checked_facts(getattr(task, "facts", {}))

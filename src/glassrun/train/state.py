@@ -35,6 +35,11 @@ class State:
     step: int = 0
 
     @property
+    def facts(self) -> dict[str, int]:
+        """What the model was told."""
+        return task_registry.facts_of(self.task, self.dataset)
+
+    @property
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
@@ -68,7 +73,7 @@ def prepare(recipe: Recipe, dataset: Any) -> State:
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     set_generators(seed, "init")
     task = task_registry.build(recipe.task, dataset)
-    model = model_registry.build(recipe.model, dataset.facts, seed)
+    model = model_registry.build(recipe.model, task_registry.facts_of(task, dataset), seed)
     set_numerics(recipe.numerics)  # again: a module of the user's may have set something when it was imported
     _check_parameters(model)
     own_parameters_and_buffers(model)

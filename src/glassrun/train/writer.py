@@ -178,7 +178,7 @@ def _describe(folder: RunFolder, state: State, name: str, data_digest: str, sess
         data=state.dataset.manifest,
         data_digest=data_digest,
         data_keys=digest_bytes(data_keys),
-        facts=dict(state.dataset.facts),
+        facts=state.facts,
         encoding=state.dataset.encoding.to_plain(),
         code=sources,
         environment=surroundings,
