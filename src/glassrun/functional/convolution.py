@@ -7,7 +7,7 @@ are one number for all axes or one for each.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -118,7 +118,7 @@ def global_average_pooling(x: Float[Tensor, "batch channels *size"]) -> Float[Te
     return x.flatten(2).mean(-1)
 
 
-def _for(x: Tensor, functions: Mapping[int, Callable[..., Any]]) -> Callable[..., Any]:
+def _for(x: Tensor, functions: Mapping[int, Callable[..., Tensor]]) -> Callable[..., Tensor]:
     """The function for as many axes as the input has."""
     if x.ndim - 2 not in functions:
         raise ValueError(f"expected batch, channels and 1 to 3 axes, found the shape {tuple(x.shape)}")

@@ -59,7 +59,7 @@ def group_normalisation(
 
     Source: Wu & He 2018, section 3.1.
     """
-    parts = x.unflatten(1, (groups, -1)).flatten(2)
+    parts = x.reshape(len(x), groups, -1)
     mean = parts.mean(-1, keepdim=True)
     variance = parts.var(-1, correction=0, keepdim=True)
     normalised = ((parts - mean) * torch.rsqrt(variance + eps)).view_as(x)

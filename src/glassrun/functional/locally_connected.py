@@ -38,25 +38,25 @@ def locally_connected(
 
     Source: LeCun 1989 (Generalization and network design strategies), section 4; named so in Taigman et al. 2014.
     """
-    kernel_size = kernel.shape[3:]
-    windows = _windows(x, kernel_size, stride, padding)
-    out_size = windows.shape[2 : 2 + len(kernel_size)]
+    windows = _windows(x, kernel.shape[3:], stride, padding)
+    out_size = windows.shape[: x.ndim - 2]
     if out_size.numel() != len(kernel):
         raise ValueError(
             f"expected kernels for {out_size.numel()} places, which the output of size {tuple(out_size)} has, "
             f"found {len(kernel)}"
         )
     # One product a place: [places, batch, window] · [places, window, out_channels].
-    rows = windows.movedim(0, len(out_size)).movedim(0, len(out_size) + 1).reshape(len(kernel), len(x), -1)
+    rows = windows.reshape(len(kernel), len(x), -1)
     matrices = kernel.flatten(2).transpose(1, 2)
     out = torch.bmm(rows, matrices) if bias is None else torch.baddbmm(bias[:, None], rows, matrices)
-    return out.permute(1, 2, 0).unflatten(-1, out_size)
+    return out.permute(1, 2, 0).reshape(len(x), -1, *out_size)
 
 
 def _windows(x: Tensor, kernel_size: Sequence[int], stride: int, padding: int) -> Tensor:
-    """Every window of x: Float[batch, in_channels, out_size…, kernel_size…]."""
+    """Every window of x: Float[out_size…, batch, in_channels, kernel_size…]."""
+    axes = len(kernel_size)
     if padding:
-        x = F.pad(x, (padding,) * (2 * len(kernel_size)))
+        x = F.pad(x, (padding,) * (2 * axes))
     for axis, size in enumerate(kernel_size):
         x = x.unfold(2 + axis, size, stride)
-    return x
+    return x.permute(*range(2, 2 + axes), 0, 1, *range(2 + axes, 2 + 2 * axes))

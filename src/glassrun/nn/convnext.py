@@ -39,14 +39,12 @@ class ConvNeXtBlock(nn.Module):
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((channels,), layer_scale))
         self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else nn.Identity()
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         """The block's feature maps."""
         tokens = self.depthwise(x).flatten(2).transpose(1, 2)
         tokens = self.feed_forward(self.norm(tokens))
         if self.scale is not None:
             tokens = tokens * self.scale
-        branch = tokens.transpose(1, 2).unflatten(-1, x.shape[2:])
+        branch = tokens.transpose(1, 2).view_as(x)
         y: Tensor = x + self.stochastic_depth(branch)
         return y
