@@ -16,16 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassrun import config
-from glassrun.functional import attention, convolution, feedforward, positions
+from glassrun.functional import attention, convolution, feature_maps, feedforward, locally_connected, positions
+from glassrun.functional import stochastic_depth as depth
 from glassrun.generators import set_generators
 from glassrun.keys import derive
 from glassrun.models.arguments import ARGUMENTS
 from glassrun.models.registry import build
 from glassrun.nn.attention import MultiHeadAttention
-from glassrun.nn.convolution import ConvolutionBlock
+from glassrun.nn.convnext import ConvNeXtBlock
+from glassrun.nn.convolution import ConvolutionBlock, GlobalAveragePooling
+from glassrun.nn.feature_maps import ChannelLayerNorm
 from glassrun.nn.feedforward import FeedForward
 from glassrun.nn.patches import PatchEmbedding
+from glassrun.nn.locally_connected import LocallyConnected
 from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
+from glassrun.nn.residual import PaddingShortcut, ResidualBlock, bottleneck_branch, projection_shortcut
+from glassrun.nn.stochastic_depth import StochasticDepth
 from glassrun.nn.transformer import DecoderLayer, EncoderLayer, Residual
 from glassrun.record import environment
 from glassrun.record.fingerprint import Fingerprinter, combine
@@ -91,9 +97,12 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "functional.attention_weights": lambda: Block(attention.attention_weights, (_heads(), _heads() + 1)),
     "functional.average_pooling": lambda: Block(lambda x: convolution.average_pooling(x, 2), (_image(),)),
     "functional.batch_normalisation": lambda: Block(
-        convolution.batch_normalisation, (_image(), _random(3), _random(3))
+        feature_maps.batch_normalisation, (_image(), _random(3), _random(3))
     ),
     "functional.causal_mask": lambda: Block(lambda: attention.causal_mask(LENGTH, LENGTH), ()),
+    "functional.channel_layer_normalisation": lambda: Block(
+        feature_maps.channel_layer_normalisation, (_image(13), _random(13), _random(13))
+    ),
     "functional.convolution": lambda: Block(
         lambda x, kernel, bias: convolution.convolution(x, kernel, bias, padding=1),
         (_image(), _random(13, 3, 3, 3), _random(13)),
@@ -103,29 +112,68 @@ BLOCKS: dict[str, Callable[[], Block]] = {
         (_random(FEW, WIDTH), _random(HIDDEN, WIDTH), _random(HIDDEN), _random(WIDTH, HIDDEN), _random(WIDTH)),
     ),
     "functional.gelu": lambda: Block(feedforward.gelu, (_sequence(),)),
+    "functional.global_average_pooling": lambda: Block(convolution.global_average_pooling, (_image(),)),
+    "functional.group_normalisation": lambda: Block(
+        lambda x, weight, bias: feature_maps.group_normalisation(x, 3, weight, bias),
+        (_image(6), _random(6), _random(6)),
+    ),
+    "functional.locally_connected": lambda: Block(
+        locally_connected.locally_connected, (_image(), _random(15 * 15, 5, 3, 3, 3), _random(15 * 15, 5))
+    ),
     "functional.max_pooling": lambda: Block(lambda x: convolution.max_pooling(x, 2), (_image(),)),
     "functional.merge_heads": lambda: Block(attention.merge_heads, (_heads(),)),
     "functional.padding_mask": lambda: Block(lambda tokens: attention.padding_mask(tokens, 0), (_tokens(),)),
     "functional.relu": lambda: Block(feedforward.relu, (_sequence(),)),
     "functional.sinusoidal_positions": lambda: Block(lambda: positions.sinusoidal_positions(LENGTH, WIDTH - 1), ()),
     "functional.split_heads": lambda: Block(lambda x: attention.split_heads(x, HEADS), (_sequence(),)),
+    "functional.stochastic_depth": lambda: Block(lambda x: depth.stochastic_depth(x, 0.5), (_image(),)),
+    "nn.ChannelLayerNorm": lambda: Block(ChannelLayerNorm(13), (_image(13),)),
+    "nn.ConvNeXtBlock": lambda: Block(ConvNeXtBlock(13, layer_scale=0.5, stochastic_depth=0.5), (_image(13),)),
     "nn.ConvolutionBlock": lambda: Block(ConvolutionBlock(3, 13, 3), (_image(),)),
     "nn.DecoderLayer": lambda: Block(DecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(), _sequence() + 1)),
     "nn.EncoderLayer": lambda: Block(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(),)),
     "nn.FeedForward": lambda: Block(FeedForward(WIDTH, HIDDEN), (_sequence(),)),
+    "nn.GlobalAveragePooling": lambda: Block(GlobalAveragePooling(), (_image(),)),
     "nn.LearnedPositions": lambda: Block(LearnedPositions(LENGTH, WIDTH), (_sequence(),)),
+    "nn.LocallyConnected": lambda: Block(LocallyConnected(3, 5, (SIZE, SIZE), 3, padding=1), (_image(),)),
     "nn.MultiHeadAttention": lambda: Block(MultiHeadAttention(WIDTH, HEADS), (_sequence(), _sequence() + 1)),
     "nn.PatchEmbedding": lambda: Block(PatchEmbedding(3, 5, WIDTH), (_random(FEW, 3, SIZE, SIZE),)),
+    "nn.PaddingShortcut": lambda: Block(PaddingShortcut(3, 13, 2), (_image(),)),
     "nn.Residual": lambda: Block(_Doubled(), (_sequence(),)),
+    "nn.ResidualBlock": lambda: Block(
+        ResidualBlock(
+            bottleneck_branch(6, 5, stride=2, norm_groups=None),
+            projection_shortcut(6, 20, stride=2, norm_groups=None),
+            stochastic_depth=0.5,
+        ),
+        (_image(6),),
+    ),
     "nn.SinusoidalPositions": lambda: Block(
         SinusoidalPositions(LENGTH, WIDTH - 1), (_random(BATCH, LENGTH, WIDTH - 1),)
     ),
+    "nn.StochasticDepth": lambda: Block(StochasticDepth(0.5), (_image(),)),
     "models.cnn": lambda: _model("cnn", {"channels": (8, 13), "hidden": 30}, _random(FEW, 3, SIZE, SIZE)),
     "models.encoder": lambda: _model("encoder", _TRANSFORMER | {"num_layers": 1}, _tokens()),
+    "models.convnext": lambda: _model(
+        "convnext",
+        {"patch_size": 2, "channels": (9, 13), "blocks": (1, 2), "layer_scale": 0.5, "stochastic_depth": 0.5},
+        _random(FEW, 3, SIZE, SIZE),
+    ),
     "models.encoder-decoder": lambda: _model(
         "encoder-decoder", _TRANSFORMER | {"encoder_layers": 1, "decoder_layers": 1}, _tokens(), _tokens().flip(1)
     ),
     "models.language-model": lambda: _model("language-model", _TRANSFORMER | {"num_layers": 1}, _tokens()),
+    "models.lenet": lambda: _model("lenet", {}, _random(FEW, 3, SIZE, SIZE)),
+    "models.resnet": lambda: _model(
+        "resnet",
+        {"stem_channels": 7, "channels": (7, 13), "blocks": (1, 1), "block": "bottleneck"},
+        _random(FEW, 3, SIZE, SIZE),
+    ),
+    "models.vgg": lambda: _model(
+        "vgg",
+        {"channels": (8, 13), "convolutions": (1, 2), "batch_norm": True, "hidden": 30},
+        _random(FEW, 3, SIZE, SIZE),
+    ),
     "models.vision-transformer": lambda: _model(
         "vision-transformer", _TRANSFORMER | {"num_layers": 1, "patch_size": SIZE}, _random(FEW, 3, SIZE, SIZE)
     ),

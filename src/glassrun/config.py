@@ -91,9 +91,10 @@ class DigitsData(BuiltInData):
 
 
 class ImagesData(FileData):
-    """Images by class in folders, or idx files. With `image_size`, all are scaled to that many pixels square."""
+    """Images by class in folders, or idx files, or with a table. `image_size` scales all to so many pixels square."""
 
     source: Literal["images"]
+    target: Literal["class", "labels", "numbers"] = "class"  # labels and numbers are in a table (CSV) in the folder
     split: Literal["official", "hash"] | None = None  # None: official where the files have a test part, else hash
     image_size: Annotated[int, Field(ge=2)] | None = None
 
@@ -158,7 +159,7 @@ TASK_SOURCES = {
     "translate": ("pairs", "dates"),
 }
 TASK_MODELS = {
-    "classify": ("cnn", "vision-transformer"),
+    "classify": ("cnn", "convnext", "lenet", "resnet", "vgg", "vision-transformer"),
     "language-model": ("language-model",),
     "masked-language-model": ("encoder",),
     "translate": ("encoder-decoder",),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from glassrun.data.encoding import Encoding, ImageEncoding, PairEncoding, TextEncoding, from_plain
 from glassrun.errors import ConfigError, DataError
@@ -33,18 +34,50 @@ class Prediction:
 
 @torch.no_grad()
 def classify(run: Run, image: Path) -> Prediction:
-    """The probabilities of the classes for an image file, the likeliest first.
+    """What the model says of an image file.
+
+    Of classes the probabilities, the likeliest first; of labels the probability of each, and those above one half; of
+    numbers their values.
 
     Raises:
-        BadInput: the run's model does not classify images, or the file is no image.
+        BadInput: the run's model is none of images, or the file is no image.
     """
     encoding = _encoding(run, ImageEncoding, "--image")
     pixels = torch.from_numpy(encoding.encode(image))[None]
-    shares = torch.softmax(logits_of(run.model(pixels))[0].double(), dim=-1).tolist()
-    order = sorted(range(len(shares)), key=lambda label: -shares[label])
-    ranked = {encoding.classes[label]: shares[label] for label in order}
-    lines = [f"{name}  {int(share * 1e4) / 100:.2f} %" for name, share in list(ranked.items())[:_SHOWN_CLASSES]]
-    return Prediction("\n".join(lines), {"class": encoding.classes[order[0]], "probabilities": ranked})
+    return _ANSWERS[encoding.target](logits_of(run.model(pixels))[0].double(), encoding)
+
+
+def _class(logits: Tensor, encoding: ImageEncoding) -> Prediction:
+    ranked = _ranked(torch.softmax(logits, dim=-1), encoding)
+    lines = [_line(name, share) for name, share in list(ranked.items())[:_SHOWN_CLASSES]]
+    return Prediction("\n".join(lines), {"class": next(iter(ranked)), "probabilities": ranked})
+
+
+def _labels(logits: Tensor, encoding: ImageEncoding) -> Prediction:
+    ranked = _ranked(torch.sigmoid(logits), encoding)
+    said = [name for name, share in ranked.items() if share > 0.5]
+    shown = {name: ranked[name] for name in said or list(ranked)[:1]}  # if there is none, what comes nearest
+    return Prediction(
+        "\n".join(_line(name, share) for name, share in shown.items()), {"labels": said, "probabilities": ranked}
+    )
+
+
+def _numbers(outputs: Tensor, encoding: ImageEncoding) -> Prediction:
+    numbers = dict(zip(encoding.classes, encoding.in_units(outputs.tolist()), strict=True))
+    return Prediction("\n".join(f"{name}  {value:.6g}" for name, value in numbers.items()), {"numbers": numbers})
+
+
+_ANSWERS = {"class": _class, "labels": _labels, "numbers": _numbers}
+
+
+def _ranked(shares: Tensor, encoding: ImageEncoding) -> dict[str, float]:
+    """Every name's share, the largest first."""
+    named = zip(encoding.classes, shares.tolist(), strict=True)
+    return dict(sorted(named, key=lambda pair: -pair[1]))
+
+
+def _line(name: str, share: float) -> str:
+    return f"{name}  {int(share * 1e4) / 100:.2f} %"
 
 
 def translate(run: Run, text: str) -> Prediction:

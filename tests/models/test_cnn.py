@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassrun.errors import ModelError
-from glassrun.functional.convolution import average_pooling, batch_normalisation, convolution, max_pooling
+from glassrun.functional.convolution import average_pooling, convolution, max_pooling
+from glassrun.functional.feature_maps import batch_normalisation
 from glassrun.models.cnn import CNN
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.initialisation import initialise

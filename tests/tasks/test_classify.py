@@ -38,7 +38,8 @@ LOSS = -math.log(0.5) - math.log(0.1) - math.log(0.5) - math.log(0.2)
 
 
 def task(classes: int = 3) -> Classify:
-    return registry.build("classify", SimpleNamespace(facts={"num_classes": classes}))  # type: ignore[return-value]
+    dataset = SimpleNamespace(facts={"num_classes": classes}, encoding=SimpleNamespace(target="class"))
+    return registry.build("classify", dataset)  # type: ignore[return-value]
 
 
 def batch() -> dict[str, Tensor]:

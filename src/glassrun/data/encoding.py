@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,14 @@ class ImageEncoding:
     """Images as normalised channels.
 
     Arguments:
-        classes: their names, by label.
+        classes: their names, by label; of labels and numbers, theirs.
         channels, height, width: of an image.
         levels: the largest value of a pixel.
         mean, std: of each channel over the training images, in units of the largest value.
         dark_border: whether the training images are bright on a dark ground.
         ink: how much of a training image the drawn part covers: the longer side of its box, as a share of the image's.
+        target: what is said of an image: one class, any number of labels, or numbers.
+        number_means, number_stds: of each number over the training images; the model learns (number − mean) / std.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +42,9 @@ class ImageEncoding:
     std: tuple[float, ...]
     dark_border: bool
     ink: float
+    target: Literal["class", "labels", "numbers"] = "class"
+    number_means: tuple[float, ...] = ()
+    number_stds: tuple[float, ...] = ()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(pixel / levels − mean) / std: UInt8[channels, height, width] to Float32 of the same shape."""
@@ -66,6 +72,11 @@ class ImageEncoding:
         pixels = scaled(pixels, self.height, self.width)
         return self.normalise(np.round(pixels / (255 / self.levels)).astype(np.uint8))
 
+    def in_units(self, outputs: Sequence[float]) -> list[float]:
+        """A model's outputs as the numbers that they stand for."""
+        scales = zip(outputs, self.number_means, self.number_stds, strict=True)
+        return [output * std + mean for output, mean, std in scales]
+
     def _framed(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The square around the drawn part of which that covers as much as in the training images."""
         top, bottom, left, right = ink_box(pixels)
@@ -86,9 +97,9 @@ class ImageEncoding:
         return ((values - mean) / std).astype(np.float32)  # type: ignore[no-any-return]
 
     def to_plain(self) -> dict[str, Any]:
-        names = ("channels", "height", "width", "levels", "dark_border", "ink")
-        lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
-        return {"kind": "image", **{name: getattr(self, name) for name in names}, **lists}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {"kind": "image", **plain}
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,8 @@ def from_plain(values: dict[str, Any]) -> Encoding:
     """The encoding that `to_plain` described."""
     rest = {name: value for name, value in values.items() if name != "kind"}
     if values["kind"] == "image":
-        lists = {name: tuple(rest[name]) for name in ("classes", "mean", "std")}
-        return ImageEncoding(**(rest | lists))
+        fitting: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()}
+        return ImageEncoding(**fitting)
     if values["kind"] == "text":
         return TextEncoding(tokenizers.from_plain(rest["tokenizer"]), rest["context"])
     return PairEncoding(

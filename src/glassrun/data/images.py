@@ -1,9 +1,9 @@
-"""Images of the user's: folders by class, or idx files."""
+"""Images of the user's: folders by class, idx files, or pictures with a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from glassrun.data.manifest import file_digest, file_digests, manifest
 from glassrun.data.pixels import LabelledImages, Pixels, encoded, facts, image_key, preprocessing
 from glassrun.data.source import Dataset
 from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key
+from glassrun.data.table import Table, read, same_columns, table_in, values_and_scales
 from glassrun.errors import ConfigError, DataError
 
 _LEVELS = 255
@@ -27,12 +28,16 @@ _PARTS |= {"test": "test", "testing": "test"}
 
 @dataclass
 class _Found:
-    """Images of one part: train, validation, test, or "all" where the source does not say."""
+    """Images of one part: train, validation, test, or "all" where the source does not say.
+
+    `names` are what each is of: its class, or its labels or numbers as text.
+    """
 
     part: str
     pixels: Pixels
     names: list[str]
     files: dict[str, str]
+    table: Table | None = None
 
 
 def load(section: ImagesData) -> Dataset:
@@ -48,10 +53,17 @@ def load(section: ImagesData) -> Dataset:
     keys = [image_key(pixels[index], name) for index, name in enumerate(names)]
     parts = [part.part for part in found for _ in part.names]
     indices, rule = _indices(section, parts, keys)
-    classes = _classes([names[index] for index in indices["train"]])
-    labels = _labels(names, classes, parts, section)
+    tables = [part.table for part in found if part.table is not None]
+    scales: list[tuple[float, float]] = []
+    labels: NDArray[np.int64] | NDArray[np.float32]
+    if tables:
+        classes = same_columns(tables)
+        labels, scales = values_and_scales(tables, indices["train"])
+    else:
+        classes = _classes([names[index] for index in indices["train"]])
+        labels = _labels(names, classes, parts, section)
     splits = {name: LabelledImages(pixels, keys, labels, chosen, classes) for name, chosen in indices.items()}
-    encoding = encoded(splits, _LEVELS)
+    encoding = encoded(splits, _LEVELS, section.target, scales)
     scaling = [{"step": "scale", "size": section.image_size}] if section.image_size else []
     described = manifest(
         section.source,
@@ -66,21 +78,25 @@ def load(section: ImagesData) -> Dataset:
 def _all_parts(section: ImagesData) -> list[_Found]:
     """What `path`, `validation` and `test` hold."""
     assert section.path is not None, "checked by the recipe"
-    found = list(_parts_at(section.path, section.image_size, "all"))
+    found = list(_parts_at(section, section.path, "all"))
     for part, place in (("validation", section.validation), ("test", section.test)):
         if place is not None:
             if any(other.part == part for other in found):
                 raise ConfigError(f"data.{part}: {section.path} already has a {part} part; leave one of them out")
-            found += _parts_at(place, section.image_size, part)
+            found += _parts_at(section, place, part)
     if any(other.part != "all" for other in found):
-        found = [_Found("train", f.pixels, f.names, f.files) if f.part == "all" else f for f in found]
+        found = [replace(f, part="train") if f.part == "all" else f for f in found]
     if not any(other.part in ("all", "train") for other in found):
         raise DataError(f"{section.path}: expected a training part, found only {found[0].part}")
     return found
 
 
-def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
-    """The parts of one place: two idx files, a folder of them, or folders of pictures by class."""
+def _parts_at(section: ImagesData, place: str, part: str) -> Iterator[_Found]:
+    """The parts of one place: folders of pictures with a table, or two idx files, a folder of them, or by class."""
+    size = section.image_size
+    if section.target != "class":
+        yield from _with_tables(section, Path(place), part)
+        return
     if "," in place and what_is_at(Path(place)) == "nothing":
         first, _, second = place.partition(",")
         yield _idx(part, Path(first.strip()), Path(second.strip()), size)
@@ -99,6 +115,24 @@ def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
         return
     for name, child in _split_folders(folder, part).items():
         yield _by_class(name, child, size)
+
+
+def _with_tables(section: ImagesData, folder: Path, part: str) -> Iterator[_Found]:
+    """A folder with a table, or the folders train, validation and test inside with one each."""
+    if (at := what_is_at(folder)) != "a folder":
+        raise DataError(f"{folder}: expected a folder of pictures with a table of their {section.target}, found {at}")
+    places = {part: folder} if table_in(folder) else _split_folders(folder, part)
+    for name, child in places.items():
+        path = table_in(child)
+        if path is None:
+            raise DataError(
+                f"{child}: data.target is {section.target}: expected a table of them beside the pictures, a CSV file "
+                "whose first column is called file; found none"
+            )
+        assert section.target != "class", "checked by the caller"
+        table = read(path, section.target)
+        files = file_digests([path]) | _digest_of_all(child, table.pictures)
+        yield _Found(name, _decoded(table.pictures, section.image_size), table.contents(), files, table)
 
 
 def _split_folders(folder: Path, part: str) -> dict[str, Path]:
@@ -138,8 +172,12 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
     if not paths:
         raise DataError(f"{folder}: expected one folder of pictures per class, or idx files, found neither")
     pixels = _decoded(paths, size)
+    return _Found(part, pixels, names, _digest_of_all(folder, paths))
+
+
+def _digest_of_all(folder: Path, paths: list[Path]) -> dict[str, str]:
     digest = content_key(*(file_digest(path).encode() for path in paths)).hex()
-    return _Found(part, pixels, names, {f"{folder.name} ({len(paths)} pictures)": digest})
+    return {f"{folder.name} ({len(paths)} pictures)": digest}
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -231,7 +269,7 @@ def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[
     if section.split == "hash" or not official:
         if section.validation or section.test:
             raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
-        return _filled(by_hash(keys, SHARES), section), "hash of the image and its class, 80/10/10"
+        return _filled(by_hash(keys, SHARES), section), f"hash of the image and its {section.target}, 80/10/10"
     of = np.array(parts)
     given = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test") if (of == name).any()}
     if "validation" in given:
@@ -239,7 +277,7 @@ def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[
     train = given["train"]
     cut = by_hash([keys[index] for index in train], WITHOUT_TEST)
     own = {name: train[chosen] for name, chosen in cut.items()}
-    rule = "official test; validation by hash of the image and its class, 90/10"
+    rule = f"official test; validation by hash of the image and its {section.target}, 90/10"
     return _filled(own | {"test": given["test"]}, section), rule
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,15 @@ class LabelledImages:
     Arguments:
         pixels: all images of the source.
         all_keys: of all images (see `image_key`).
-        labels: of all images.
+        labels: of all images: Int64[images] for classes, Float32[images, outputs] for labels or numbers.
         indices: those of this split, in its order.
-        classes: the labels' names.
+        classes: the names of classes, labels or numbers.
         encoding: what normalises pixels; set when the training split is known.
     """
 
     pixels: Pixels
     all_keys: Sequence[bytes]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
     indices: NDArray[np.int64]
     classes: tuple[str, ...]
     encoding: ImageEncoding | None = None
@@ -54,7 +54,8 @@ class LabelledImages:
 
     def example(self, index: int, epoch: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same in every epoch
         assert self.encoding is not None, "set by `encoded`"
-        return {"image": self.encoding.normalise(self.raw(index)), "label": int(self.labels[self.indices[index]])}
+        label = self.labels[self.indices[index]]
+        return {"image": self.encoding.normalise(self.raw(index)), "label": int(label) if label.ndim == 0 else label}
 
     def keys(self) -> list[bytes]:
         return [self.all_keys[index] for index in self.indices.tolist()]
@@ -63,27 +64,52 @@ class LabelledImages:
         return digest_of_keys(self.keys())
 
 
-def image_key(pixels: NDArray[np.uint8], class_name: str) -> bytes:
-    """What an image is: its pixels and its class's name, so that adding classes changes no key."""
-    return content_key(class_name.encode(), str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
+def image_key(pixels: NDArray[np.uint8], content: str) -> bytes:
+    """What an image is: its pixels and its class's name, so that adding classes changes no key, or its labels."""
+    return content_key(content.encode(), str(pixels.shape).encode(), np.ascontiguousarray(pixels).tobytes())
 
 
-def encoded(splits: Mapping[str, LabelledImages], levels: int) -> ImageEncoding:
-    """Normalise all splits by the mean and standard deviation of the training images; returns the encoding."""
+def encoded(
+    splits: Mapping[str, LabelledImages],
+    levels: int,
+    target: Literal["class", "labels", "numbers"] = "class",
+    scales: Sequence[tuple[float, float]] = (),
+) -> ImageEncoding:
+    """Normalise all splits by the mean and standard deviation of the training images; returns the encoding.
+
+    Arguments:
+        splits: the training split among them.
+        levels: the largest value of a pixel.
+        target: what is said of an image.
+        scales: mean and standard deviation of each number over the training images.
+    """
     train = splits["train"]
     chosen = [train.raw(index) for index in range(min(len(train), _MOST_FOR_STATISTICS))]
     mean, std = _statistics(chosen, levels)
     channels, height, width = chosen[0].shape
     dark = sum(border_mean(image) < float(image.mean()) for image in chosen) * 2 > len(chosen)
     ink = _mean_ink(chosen) if channels == 1 else 1.0
-    encoding = ImageEncoding(train.classes, channels, height, width, levels, mean, std, dark_border=dark, ink=ink)
+    encoding = ImageEncoding(
+        train.classes,
+        channels,
+        height,
+        width,
+        levels,
+        mean,
+        std,
+        dark_border=dark,
+        ink=ink,
+        target=target,
+        number_means=tuple(mean for mean, _ in scales),
+        number_stds=tuple(std for _, std in scales),
+    )
     for split in splits.values():
         split.encoding = encoding
     return encoding
 
 
 def facts(encoding: ImageEncoding) -> dict[str, int]:
-    """What a model of images must know."""
+    """What a model of images must know; `num_classes` is the number of logits also where they are labels or numbers."""
     return {
         "in_channels": encoding.channels,
         "image_height": encoding.height,
@@ -93,8 +119,8 @@ def facts(encoding: ImageEncoding) -> dict[str, int]:
 
 
 def preprocessing(encoding: ImageEncoding) -> list[dict[str, Any]]:
-    """The steps from pixels to the model's input, for the manifest."""
-    return [
+    """The steps from pixels to the model's input, and what it is to give where that is no class, for the manifest."""
+    steps: list[dict[str, Any]] = [
         {
             "step": "normalise",
             "levels": encoding.levels,
@@ -102,6 +128,12 @@ def preprocessing(encoding: ImageEncoding) -> list[dict[str, Any]]:
             "std": list(encoding.std),
         }
     ]
+    if encoding.target == "labels":
+        steps.append({"step": "labels", "names": list(encoding.classes)})
+    elif encoding.target == "numbers":
+        mean, std = list(encoding.number_means), list(encoding.number_stds)
+        steps.append({"step": "numbers", "names": list(encoding.classes), "mean": mean, "std": std})
+    return steps
 
 
 def _mean_ink(images: Sequence[NDArray[np.uint8]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _SHOWN_POSITIONS = 64
 _SHOWN_PAIRS = 8
 _SEARCHED_PAIRS = 200
 _SAMPLE_TOKENS = 400
+_SHOWN_PREDICTIONS = 12
 _EVALUATION_BATCH = 256
 
 
@@ -138,23 +140,56 @@ def _image_parts(
         (f"{name}: {maps.shape[1]} maps of {maps.shape[2]} × {maps.shape[3]}", maps[0, :_SHOWN_MAPS].float().numpy())
         for name, maps in _feature_maps(model, seen)
     ]
-    true = encoding.classes[int(images.example(0, 0)["label"])]
-    shares = torch.softmax(logits_of(output)[0].double(), -1)
-    found = encoding.classes[int(shares.argmax())]
     if len(rows) > 1:
         yield Part(
             "Feature maps",
-            f"The first image of the {split} split, a {true!r}, and what the filters of each layer make of it. "
-            f"Each row has one scale, from dark (its smallest value) to bright (its largest). "
-            f"The model takes it for {found!r} with probability {int(float(shares.max()) * 1e4) / 1e4:.4f}.",
+            f"The first image of the {split} split{_said(images, encoding, output)}, and what the filters of each "
+            "layer make of it. Each row has one scale, from dark (its smallest value) to bright (its largest).",
             figures=[Figure(figures.images(rows))],
         )
+    if encoding.target != "class":
+        yield _predicted(model, images, split, encoding)
+        return
     counts = _confusion(model, images, len(encoding.classes))
     right = int(np.trace(counts))
     yield Part(
         "Confusion matrix",
         f"The {split} split: {right} of {counts.sum()} images are on the diagonal, where the prediction is right.",
         figures=[Figure(figures.confusion(counts, encoding.classes))],
+    )
+
+
+def _said(images: LabelledImages, encoding: ImageEncoding, output: Any) -> str:
+    """Of the first image, if it has a class: which, and which the model takes it for."""
+    if encoding.target != "class":
+        return ""
+    true = encoding.classes[int(images.example(0, 0)["label"])]
+    shares = torch.softmax(logits_of(output)[0].double(), -1)
+    found = encoding.classes[int(shares.argmax())]
+    return (
+        f" (a {true!r}, which the model takes for {found!r} with probability "
+        f"{int(float(shares.max()) * 1e4) / 1e4:.4f})"
+    )
+
+
+@torch.no_grad()
+def _predicted(model: nn.Module, images: LabelledImages, split: str, encoding: ImageEncoding) -> Part:
+    """Labels or numbers of the first images, as they are and as the model says them."""
+    examples = [images.example(index, 0) for index in range(min(_SHOWN_PREDICTIONS, len(images)))]
+    outputs = logits_of(model(torch.from_numpy(np.stack([example["image"] for example in examples]))))
+    pairs = zip((example["label"].tolist() for example in examples), outputs.tolist(), strict=True)
+    if encoding.target == "labels":
+        head = ["labels", "predicted"]
+        rows = [
+            [", ".join(compress(encoding.classes, (v > 0 for v in row))) or "none" for row in pair] for pair in pairs
+        ]
+    else:
+        head = [*encoding.classes, *(f"{name}, predicted" for name in encoding.classes)]
+        rows = [[f"{value:.6g}" for row in pair for value in encoding.in_units(row)] for pair in pairs]
+    return Part(
+        "Predictions",
+        f"The first images of the {split} split, which it was not trained on.",
+        tables=[Table(rows, head, numbers=range(len(head)) if encoding.target == "numbers" else ())],
     )
 
 

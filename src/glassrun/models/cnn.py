@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from glassrun.errors import ModelError
-from glassrun.functional.convolution import output_size
+from glassrun.models.image_size import POOL, pooled_size
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.initialisation import Draw, he_normal, norm_or_bias, xavier_uniform
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-POOL = 2  # each pooling halves height and width
 
 
 class CNN(nn.Module):
@@ -54,7 +51,7 @@ class CNN(nn.Module):
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
-        height, width = image_height, image_width
+        height, width = pooled_size(image_height, image_width, len(channels))
         layers: list[nn.Module] = []
         before = in_channels
         for after in channels:
@@ -62,12 +59,6 @@ class CNN(nn.Module):
                 layers.append(ConvolutionBlock(before, after, kernel_size))
                 before = after
             layers.append(nn.MaxPool2d(POOL) if pooling == "max" else nn.AvgPool2d(POOL))
-            height, width = (output_size(size, POOL, stride=POOL) for size in (height, width))
-        if min(height, width) < 1:
-            raise ModelError(
-                f"images of {image_height} × {image_width} are too small for {len(channels)} poolings, each of which "
-                f"halves them: give model.channels at most {min(image_height, image_width).bit_length() - 1} entries"
-            )
         self.features = nn.Sequential(*layers)
         self.flatten = nn.Flatten()
         self.hidden = nn.Linear(before * height * width, hidden)

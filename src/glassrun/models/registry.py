@@ -14,9 +14,13 @@ from glassrun.generators import set_generators
 from glassrun.imported import imported
 from glassrun.models.arguments import Arguments
 from glassrun.models.cnn import CNN
+from glassrun.models.convnext import ConvNeXt
 from glassrun.models.encoder import encoder
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
+from glassrun.models.lenet import LeNet
+from glassrun.models.resnet import ResNet
+from glassrun.models.vgg import VGG
 from glassrun.models.vision_transformer import VisionTransformer
 from glassrun.nn.initialisation import initialise
 
@@ -25,17 +29,26 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
+    "convnext": ConvNeXt,
     "encoder": encoder,
     "encoder-decoder": EncoderDecoder,
     "language-model": LanguageModel,
+    "lenet": LeNet,
+    "resnet": ResNet,
+    "vgg": VGG,
     "vision-transformer": VisionTransformer,
 }
+_IMAGES = ("in_channels", "image_height", "image_width", "num_classes")
 FACTS = {
-    "cnn": ("in_channels", "image_height", "image_width", "num_classes"),
+    "cnn": _IMAGES,
+    "convnext": _IMAGES,
     "encoder": ("vocabulary_size", "max_length"),
     "encoder-decoder": ("source_vocabulary_size", "target_vocabulary_size", "max_length", "padding_token"),
     "language-model": ("vocabulary_size", "max_length"),
-    "vision-transformer": ("in_channels", "image_height", "image_width", "num_classes"),
+    "lenet": _IMAGES,
+    "resnet": ("in_channels", "num_classes"),  # for images of any size
+    "vgg": _IMAGES,
+    "vision-transformer": _IMAGES,
 }
 
 

@@ -42,11 +42,13 @@ def xavier_uniform(parts: int = 1) -> Draw:
     """Uniform in ±√(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 16).
 
     Arguments:
-        parts: how many matrices are stacked in the tensor; the fan-out is that of one.
+        parts: how many matrices are stacked in the tensor; the fan-out is that of one. In a convolution's kernels, a
+            channel counts once for each of their places.
     """
 
     def draw(tensor: Tensor, generator: Generator) -> None:
-        fan_out, fan_in = tensor.shape[0] // parts, tensor.shape[1]
+        area = tensor[0, 0].numel()
+        fan_out, fan_in = tensor.shape[0] // parts * area, tensor.shape[1] * area
         bound = math.sqrt(6.0 / (fan_in + fan_out))
         tensor.uniform_(-bound, bound, generator=generator)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from glassrun.config import ImportedTask
@@ -12,10 +13,14 @@ from glassrun.tasks.base import Task
 from glassrun.tasks.classify import Classify
 from glassrun.tasks.language_model import LanguageModelling
 from glassrun.tasks.masked_language_model import MaskedLanguageModelling
+from glassrun.tasks.multi_label import MultiLabel
+from glassrun.tasks.regression import Regression
 from glassrun.tasks.translate import Translate
 
-TASKS: dict[str, type[Any]] = {
-    "classify": Classify,
+# What `classify` is, by the target of the images.
+CLASSIFY: dict[str, type[Any]] = {"class": Classify, "labels": MultiLabel, "numbers": Regression}
+TASKS: dict[str, Callable[[Any], Any]] = {
+    "classify": lambda dataset: CLASSIFY[dataset.encoding.target](dataset),
     "language-model": LanguageModelling,
     "masked-language-model": MaskedLanguageModelling,
     "translate": Translate,
