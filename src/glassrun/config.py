@@ -156,7 +156,11 @@ TASK_SOURCES = {
     "language-model": ("text", "python-topics"),
     "translate": ("pairs", "dates"),
 }
-TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "translate": ("encoder-decoder",)}
+TASK_MODELS = {
+    "classify": ("cnn",),
+    "language-model": ("language-model", "llama"),
+    "translate": ("encoder-decoder",),
+}
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
