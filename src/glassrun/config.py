@@ -160,7 +160,7 @@ TASK_SOURCES = {
 }
 TASK_MODELS = {
     "classify": ("cnn", "convnext", "lenet", "resnet", "vgg", "vision-transformer"),
-    "language-model": ("language-model",),
+    "language-model": ("language-model", "llama"),
     "masked-language-model": ("encoder",),
     "translate": ("encoder-decoder",),
 }

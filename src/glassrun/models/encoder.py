@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         eps: of the layer norms.
         pooler: whether there is one: see `pool`.
 
-    Source: Devlin et al. 2019, section 3, whose norms stand after each part; with norm pre there is one more at the end.
+    Source: Devlin et al. 2019, section 3, whose norms stand after each part; with norm pre one more is at the end.
     """
 
     def __init__(

@@ -74,9 +74,7 @@ class VisionTransformer(nn.Module):
         self.positions = LearnedPositions(num_patches + (pooling == "class-token"), d_model)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
-            EncoderLayer(
-                d_model, num_heads, d_ff, dropout=dropout, activation=activation, norm="pre", eps=eps
-            )
+            EncoderLayer(d_model, num_heads, d_ff, dropout=dropout, activation=activation, norm="pre", eps=eps)
             for _ in range(num_layers)
         )
         self.norm = LayerNorm(d_model, eps=eps)

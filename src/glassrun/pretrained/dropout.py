@@ -25,7 +25,9 @@ def set_dropout(model: Model, rate: float, *, attention: float, embedding: float
         ModelError: a rate is one or more.
     """
     if not max(rate, attention, embedding or 0.0) < 1:
-        raise ModelError(f"config.json: expected rates of dropout from 0 to below 1, found {rate}, {attention}, {embedding}")
+        raise ModelError(
+            f"config.json: expected rates of dropout from 0 to below 1, found {rate}, {attention}, {embedding}"
+        )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate

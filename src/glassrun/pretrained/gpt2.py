@@ -39,7 +39,12 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
     settings.fixed("reorder_and_upcast_attn", False)
     settings.fixed("add_cross_attention", False)
     settings.ignore(  # of a head that this one is not; n_ctx was the maximum of positions once more
-        "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "n_ctx"
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "n_ctx",
     )
     residual, attention = settings.number("resid_pdrop", 0.1), settings.number("attn_pdrop", 0.1)
     embedding = settings.number("embd_pdrop", 0.1)

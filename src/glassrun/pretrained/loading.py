@@ -12,7 +12,7 @@ from glassrun.pretrained import bert, gpt2, llama, t5, vit
 from glassrun.pretrained.folder import CONFIG, Folder
 from glassrun.pretrained.plan import Plan, fill
 from glassrun.pretrained.settings import Settings
-from glassrun.pretrained.weights import of_file, of_folder
+from glassrun.pretrained.weights import of_folder
 
 # `model_type` of a config.json to the family's plan.
 FAMILIES: dict[str, Callable[[Settings, Collection[str]], Plan]] = {
@@ -47,7 +47,9 @@ def load(path: str | Path, *, without: Sequence[str] = ()) -> nn.Module:
     if place.is_file():
         raise NotImplementedError
     if not place.is_dir():
-        raise ModelError(f"{path}: no such folder or file. Weights are read from the disk, not from a hub: download first")
+        raise ModelError(
+            f"{path}: no such folder or file. Weights are read from the disk, not from a hub: download first"
+        )
     folder = Folder(place)
     values = folder.json(CONFIG)
     family = values.get("model_type")

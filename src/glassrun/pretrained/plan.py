@@ -75,9 +75,7 @@ def weight_and_bias(table: Mapping[str, str]) -> dict[str, Source]:
     >>> {ours: source.names for ours, source in weight_and_bias({"norm": "ln"}).items()}
     {'norm.weight': ('ln.weight',), 'norm.bias': ('ln.bias',)}
     """
-    return {
-        f"{ours}.{part}": same(f"{theirs}.{part}") for ours, theirs in table.items() for part in ("weight", "bias")
-    }
+    return {f"{ours}.{part}": same(f"{theirs}.{part}") for ours, theirs in table.items() for part in ("weight", "bias")}
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,9 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
         for name, tensor in _tensors(model).items():
             parts = [weights.read(theirs[_one_of(part, theirs, plan)]) for part in wanted[name].names]
             if any(part.is_floating_point() != tensor.is_floating_point() for part in parts):
-                raise ModelError(f"{weights.where}: {wanted[name].names[0]}: expected {tensor.dtype}, found {parts[0].dtype}")
+                raise ModelError(
+                    f"{weights.where}: {wanted[name].names[0]}: expected {tensor.dtype}, found {parts[0].dtype}"
+                )
             tensor.copy_(_put_together(parts, wanted[name], tensor.shape))
     _check_ties(weights, theirs, plan)
     return model.eval()
