@@ -1,1 +1,0 @@
-"""Writing with a trained model, one token after the other."""
