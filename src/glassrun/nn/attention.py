@@ -134,7 +134,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self._heads(query, memory, start)
         if cache is not None:
             k, v = cache.write(k, v)
-        if self.window is not None and self.window < k.shape[-2]:
+        if self.window is not None:  # whatever the length: torch.export follows no branch on a size
             near = sliding_window_mask(q.shape[-2], k.shape[-2], self.window, device=q.device)
             mask = near if mask is None else mask & near
         bias = None if self.score_bias is None else self.score_bias(q, k.shape[-2])

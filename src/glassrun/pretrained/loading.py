@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from glassrun.errors import ModelError, nearest
-from glassrun.pretrained import bert, convnext, gpt2, llama, resnet, t5, vit
+from glassrun.pretrained import bert, convnext, gpt2, llama, native, resnet, t5, vit
 from glassrun.pretrained.folder import CONFIG, Folder
 from glassrun.pretrained.plan import Plan, fill
 from glassrun.pretrained.settings import Settings
@@ -18,6 +18,7 @@ from glassrun.pretrained.weights import of_file, of_folder
 FAMILIES: dict[str, Callable[[Settings, Collection[str]], Plan]] = {
     "bert": bert.plan,
     "convnext": convnext.plan,
+    native.FAMILY: native.plan,
     "gpt2": gpt2.plan,
     "llama": llama.plan,
     "resnet": resnet.plan,
