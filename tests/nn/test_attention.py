@@ -289,7 +289,8 @@ def test_only_distances_count(kind):
     for causal in (False, True):
         found = module(x, x, mask=mask, causal=causal)[:, 4:]
         alone = x[:, 4:].clone()
-        torch.testing.assert_close(found, module(alone, alone, causal=causal), rtol=0, atol=1e-11)
+        tolerance = 1e-5 if kind == "rotary" else 1e-11  # their tables are in float32
+        torch.testing.assert_close(found, module(alone, alone, causal=causal), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("causal", [False, True])

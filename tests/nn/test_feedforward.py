@@ -81,7 +81,9 @@ def test_gated_equals_torch_modules(activation, reference, bias):
 
 def test_gated_equals_hugging_faces_llama():
     llama = pytest.importorskip("transformers.models.llama.modeling_llama", reason="transformers is not installed")
-    twin = llama.LlamaMLP(llama.LlamaConfig(hidden_size=D_MODEL, intermediate_size=D_FF, hidden_act="silu"))
+    twin = llama.LlamaMLP(
+        llama.LlamaConfig(hidden_size=D_MODEL, head_dim=2, num_attention_heads=5, intermediate_size=D_FF)
+    )
     module = GatedFeedForward(D_MODEL, D_FF, bias=False)
     with torch.no_grad():
         for ours, theirs in zip(module.parameters(), twin.parameters(), strict=True):  # gate, up, down
