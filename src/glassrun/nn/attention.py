@@ -138,8 +138,6 @@ class MultiHeadAttention(nn.Module):
             near = sliding_window_mask(q.shape[-2], k.shape[-2], self.window, device=q.device)
             mask = near if mask is None else mask & near
         bias = None if self.score_bias is None else self.score_bias(q, k.shape[-2])
-        times = self.num_heads // self.num_key_value_heads
-        k, v = attend.repeat_heads(k, times), attend.repeat_heads(v, times)
         dropout = self.dropout if self.training else 0.0
         if weights:
             mixed, found = attend.attention(q, k, v, mask=mask, causal=causal, bias=bias, dropout=dropout, weights=True)
