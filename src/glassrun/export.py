@@ -218,8 +218,10 @@ def _limits(program: ExportedProgram, inputs: Inputs) -> tuple[str, ...]:
                 found.append(f"{input_name}: {called} is {size}")
                 continue
             bounds = program.range_constraints[size.node.expr]
-            if bounds.lower > 2 or bounds.upper < int_oo:  # torch says 2 where it means any
-                found.append(f"{input_name}: {called} is {bounds.lower} to {bounds.upper}")
+            if bounds.lower > 2:  # torch says 2 where it means any
+                found.append(f"{input_name}: {called} is at least {bounds.lower}")
+            if bounds.upper < int_oo:
+                found.append(f"{input_name}: {called} is at most {bounds.upper}")
     return tuple(found)
 
 
