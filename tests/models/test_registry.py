@@ -10,7 +10,16 @@ from torch import nn
 
 from glassrun.config import ImportedModel
 from glassrun.errors import ModelError
-from glassrun.models.arguments import ARGUMENTS, CNNArguments, EncoderDecoderArguments, LanguageModelArguments
+from glassrun.models.arguments import (
+    ARGUMENTS,
+    CNNArguments,
+    ConvNeXtArguments,
+    EncoderDecoderArguments,
+    LanguageModelArguments,
+    LeNetArguments,
+    ResNetArguments,
+    VGGArguments,
+)
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
@@ -18,7 +27,7 @@ from glassrun.models.registry import FACTS, MODELS, build
 
 FACTS_OF_ALL = {
     "in_channels": 2,
-    "image_height": 11,
+    "image_height": 17,
     "image_width": 13,
     "num_classes": 17,
     "source_vocabulary_size": 19,
@@ -29,10 +38,14 @@ FACTS_OF_ALL = {
 }
 SMALL = {
     "cnn": CNNArguments(kind="cnn", channels=(3, 5), convolutions=1, hidden=7),
+    "convnext": ConvNeXtArguments(kind="convnext", patch_size=2, channels=(3, 5), blocks=(1, 2), stochastic_depth=0.5),
     "encoder-decoder": EncoderDecoderArguments(
         kind="encoder-decoder", encoder_layers=1, decoder_layers=2, d_model=15, num_heads=3
     ),
     "language-model": LanguageModelArguments(kind="language-model", num_layers=2, d_model=15, num_heads=3),
+    "lenet": LeNetArguments(kind="lenet"),
+    "resnet": ResNetArguments(kind="resnet", stem_channels=3, channels=(3, 5), blocks=(1, 2), block="bottleneck"),
+    "vgg": VGGArguments(kind="vgg", channels=(3, 5), convolutions=(1, 2), hidden=7),
 }
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(SMALL))
 
@@ -90,9 +103,9 @@ def test_cnn_gets_arguments_and_facts():
     model = build(SMALL["cnn"], FACTS_OF_ALL, 1)
     assert isinstance(model, CNN)
     assert model.features[0].convolution.weight.shape == (3, 2, 3, 3)
-    assert model.hidden.in_features == 5 * 2 * 3
+    assert model.hidden.in_features == 5 * 4 * 3
     assert model.dropout.p == 0.25
-    assert model(torch.zeros(2, 2, 11, 13)).shape == (2, 17)
+    assert model(torch.zeros(2, 2, 17, 13)).shape == (2, 17)
 
 
 def test_encoder_decoder_gets_arguments_and_facts():
