@@ -56,10 +56,10 @@ def _class(logits: Tensor, encoding: ImageEncoding) -> Prediction:
 def _labels(logits: Tensor, encoding: ImageEncoding) -> Prediction:
     ranked = _ranked(torch.sigmoid(logits), encoding)
     said = [name for name, share in ranked.items() if share > 0.5]
-    shown = {name: ranked[name] for name in said or list(ranked)[:1]}  # if there is none, what comes nearest
-    return Prediction(
-        "\n".join(_line(name, share) for name, share in shown.items()), {"labels": said, "probabilities": ranked}
-    )
+    lines = [_line(name, ranked[name]) for name in said]
+    nearest = next(iter(ranked))
+    text = "\n".join(lines) or f"none; the nearest is {_line(nearest, ranked[nearest])}"
+    return Prediction(text, {"labels": said, "probabilities": ranked})
 
 
 def _numbers(outputs: Tensor, encoding: ImageEncoding) -> Prediction:

@@ -27,7 +27,7 @@ def test_each_example_is_left_out_whole_or_divided_and_the_mean_stays(rate):
     assert torch.equal(rows, rows[:, :1].expand_as(rows))
     kept = rows[:, 0] != 0
     torch.testing.assert_close(
-        rows[kept, 0], torch.full((int(kept.sum()),), 1 / (1 - rate)).double(), rtol=1e-12, atol=0
+        rows[kept, 0], torch.full((int(kept.sum()),), 1 / (1 - rate), dtype=torch.float64), rtol=1e-12, atol=0
     )
     # Within five standard errors of a Bernoulli variable.
     assert abs(kept.double().mean().item() - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / BATCH)

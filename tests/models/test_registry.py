@@ -13,9 +13,15 @@ from glassrun.errors import ModelError
 from glassrun.models.arguments import (
     ARGUMENTS,
     CNNArguments,
+    ConvNeXtArguments,
+    EncoderArguments,
     EncoderDecoderArguments,
     LanguageModelArguments,
+    LeNetArguments,
     LlamaArguments,
+    ResNetArguments,
+    VGGArguments,
+    VisionTransformerArguments,
 )
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
@@ -24,7 +30,7 @@ from glassrun.models.registry import FACTS, MODELS, build
 
 FACTS_OF_ALL = {
     "in_channels": 2,
-    "image_height": 11,
+    "image_height": 17,
     "image_width": 13,
     "num_classes": 17,
     "source_vocabulary_size": 19,
@@ -35,11 +41,19 @@ FACTS_OF_ALL = {
 }
 SMALL = {
     "cnn": CNNArguments(kind="cnn", channels=(3, 5), convolutions=1, hidden=7),
+    "convnext": ConvNeXtArguments(kind="convnext", patch_size=2, channels=(3, 5), blocks=(1, 2), stochastic_depth=0.5),
+    "encoder": EncoderArguments(kind="encoder", num_layers=2, d_model=15, num_heads=3),
     "encoder-decoder": EncoderDecoderArguments(
         kind="encoder-decoder", encoder_layers=1, decoder_layers=2, d_model=15, num_heads=3
     ),
     "language-model": LanguageModelArguments(kind="language-model", num_layers=2, d_model=15, num_heads=3),
     "llama": LlamaArguments(kind="llama", num_layers=2, d_model=24, num_heads=4, num_key_value_heads=2),
+    "lenet": LeNetArguments(kind="lenet"),
+    "resnet": ResNetArguments(kind="resnet", stem_channels=3, channels=(3, 5), blocks=(1, 2), block="bottleneck"),
+    "vgg": VGGArguments(kind="vgg", channels=(3, 5), convolutions=(1, 2), hidden=7),
+    "vision-transformer": VisionTransformerArguments(
+        kind="vision-transformer", patch_size=1, num_layers=2, d_model=15, num_heads=3
+    ),
 }
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(SMALL))
 
@@ -97,9 +111,9 @@ def test_cnn_gets_arguments_and_facts():
     model = build(SMALL["cnn"], FACTS_OF_ALL, 1)
     assert isinstance(model, CNN)
     assert model.features[0].convolution.weight.shape == (3, 2, 3, 3)
-    assert model.hidden.in_features == 5 * 2 * 3
+    assert model.hidden.in_features == 5 * 4 * 3
     assert model.dropout.p == 0.25
-    assert model(torch.zeros(2, 2, 11, 13)).shape == (2, 17)
+    assert model(torch.zeros(2, 2, 17, 13)).shape == (2, 17)
 
 
 def test_encoder_decoder_gets_arguments_and_facts():

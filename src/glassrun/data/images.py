@@ -170,7 +170,10 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
         paths += inside
         names += [child.name] * len(inside)
     if not paths:
-        raise DataError(f"{folder}: expected one folder of pictures per class, or idx files, found neither")
+        raise DataError(
+            f"{folder}: expected one folder of pictures per class, or idx files, found neither"
+            " (a table of labels or numbers is read where data.target says so)"
+        )
     pixels = _decoded(paths, size)
     return _Found(part, pixels, names, _digest_of_all(folder, paths))
 
