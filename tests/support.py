@@ -99,6 +99,27 @@ class Made:
                 },
                 **common,
             },
+            "odd-encoder": {
+                "name": "odd-encoder",
+                "task": "masked-language-model",
+                "data": {"source": "text", "path": str(self.folder / "text.txt"), "context": 13},
+                "model": {"kind": "encoder", "num_layers": 2, "d_model": 30, "num_heads": 3, "dropout": 0.1},
+                **common,
+            },
+            "odd-vit": {
+                "name": "odd-vit",
+                "task": "classify",
+                "data": {"source": "images", "path": f"{self.folder / 'images'},{self.folder / 'labels'}"},
+                "model": {
+                    "kind": "vision-transformer",
+                    "patch_size": 2,
+                    "num_layers": 2,
+                    "d_model": 30,
+                    "num_heads": 3,
+                    "dropout": 0.1,
+                },
+                **common,
+            },
             "odd-pairs": {
                 "name": "odd-pairs",
                 "task": "translate",

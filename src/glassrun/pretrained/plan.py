@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glassrun.errors import ModelError
-from glassrun.generators import undisturbed
 from glassrun.pretrained.weights import Weights
 
 
@@ -110,14 +111,14 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
     """
     theirs = _without_prefix(weights, plan.prefix)
     try:
-        with torch.device("meta"):
+        with _NoDraws(), torch.device("meta"):
             hollow = _tensors(plan.build())
-    except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
-        raise ModelError(f"{weights.where}: no model can be of the sizes in config.json: {error}") from None
+    except (ModelError, RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
+        raise ModelError(f"{weights.where}: no model can be made of the sizes that are given for it: {error}") from None
     wanted = {name: plan.sources[name] for name in hollow if name in plan.sources}
     wanted = {name: s for name, s in wanted.items() if name not in plan.optional or s.names[0] in theirs}
     _check(weights, theirs, hollow, wanted, plan, without)
-    with undisturbed():
+    with _NoDraws():
         model = plan.build()
     with torch.no_grad():
         tensors = _tensors(model)
@@ -131,6 +132,16 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
             tensor.copy_(_put_together(parts, wanted[name], tensor.shape))
     _check_ties(weights, theirs, plan)
     return model.eval()
+
+
+class _NoDraws(TorchFunctionMode):
+    """Layers that are made inside draw nothing: it would be written over, and the generators are the caller's.
+
+    (On the meta device the first draw also imports torch's compiler, measured at 5 s.)
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
