@@ -101,6 +101,18 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "llama grouped": lambda: make(
         "LlamaForCausalLM", "LlamaConfig", **LLAMA, num_key_value_heads=2, rope_parameters=LLAMA3
     ),
+    "llama yarn": lambda: make(
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        **LLAMA,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 50.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 8.0,
+        },
+    ),
     "llama multi-query": lambda: make(
         "LlamaForCausalLM",
         "LlamaConfig",

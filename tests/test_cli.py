@@ -14,7 +14,20 @@ import pytest
 import glassrun as api
 from support import Made, glassrun
 
-COMMANDS = ("train", "resume", "replay", "diff", "pack", "export", "predict", "report", "show", "doctor", "recipes", "track")
+COMMANDS = (
+    "train",
+    "resume",
+    "replay",
+    "diff",
+    "pack",
+    "export",
+    "predict",
+    "report",
+    "show",
+    "doctor",
+    "recipes",
+    "track",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -193,6 +206,7 @@ def test_the_public_names_hold_still() -> None:
         "__version__",
         "diff",
         "load",
+        "pretrained",
         "record",
         "report",
         "resume",

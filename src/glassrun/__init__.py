@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glassrun import pretrained
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
     from glassrun.look.report import report
@@ -52,6 +53,7 @@ __all__ = [
     "__version__",
     "diff",
     "load",
+    "pretrained",
     "record",
     "report",
     "resume",
@@ -69,6 +71,8 @@ for _package in ("record", "train"):
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pretrained":  # a package of its own
+        return import_module("glassrun.pretrained")
     if name not in _HOMES:
         raise AttributeError(f"module 'glassrun' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._sympy.numbers import int_oo
 
 from glassrun.data.encoding import ImageEncoding, PairEncoding, from_plain
-from glassrun.errors import ConfigError, MissingDependency, ModelError, nearest
+from glassrun.errors import ConfigError, GlassrunError, MissingDependency, ModelError, nearest
 from glassrun.pretrained.folder import CONFIG
 from glassrun.pretrained.native import describe
 from glassrun.pretrained.weights import SAFE
@@ -143,8 +143,7 @@ def to_torch_export(model: nn.Module, out: Path, inputs: Inputs) -> Exported:
     written = BytesIO()
     with _told("cannot be written as a program of torch.export"):
         torch.export.save(program, written)
-        again = torch.export.load(BytesIO(written.getvalue())).module()
-        found = again(*inputs.arguments)
+        found = torch.export.load(BytesIO(written.getvalue())).module()(*inputs.arguments).detach()
     difference = _difference(model, inputs, found)
     write_atomic(out, written.getvalue())
     return Exported(out, difference, _limits(program, inputs))
@@ -189,7 +188,7 @@ def traced(model: nn.Module, inputs: Inputs) -> ExportedProgram:
     Raises:
         ModelError: torch cannot trace it.
     """
-    shapes = tuple(dict.fromkeys(inputs.axes.get(name, {}), torch.export.Dim.AUTO) for name in inputs.tensors)
+    shapes: Any = tuple(dict.fromkeys(inputs.axes.get(name, {}), torch.export.Dim.AUTO) for name in inputs.tensors)
     with torch.no_grad(), _told("cannot be traced by torch.export"):
         if not isinstance(model(*inputs.arguments), Tensor):
             model, shapes = _Logits(model), (shapes,)
@@ -214,7 +213,7 @@ def _limits(program: ExportedProgram, inputs: Inputs) -> tuple[str, ...]:
     for name, input_name in zip(program.graph_signature.user_inputs, inputs.tensors, strict=True):
         for axis, called in inputs.axes.get(input_name, {}).items():
             size = nodes[name].meta["val"].shape[axis]
-            if isinstance(size, int):
+            if isinstance(size, int) or size.node.expr.is_number:
                 found.append(f"{input_name}: {called} is {size}")
                 continue
             bounds = program.range_constraints[size.node.expr]
@@ -270,6 +269,8 @@ def _told(what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except GlassrunError:
+        raise
     except Exception as error:
         first = " ".join(str(error).split())[:400]
         raise ModelError(f"the model {what}: {type(error).__name__}: {first}") from error

@@ -102,6 +102,8 @@ def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) 
     if not temperature >= 0:
         raise ConfigError(f"--temperature {temperature}: expected a number that is not negative")
     encoding = _encoding(run, TextEncoding, "--prompt")
+    if run.recipe.task == "masked-language-model":
+        raise ConfigError("--prompt: the run's model fills gaps in a text, looking both ways; it cannot go on from one")
     before = encoding.tokenizer.encode(prompt).tolist()
     if not before:
         raise DataError("--prompt: expected at least one character to go on from, found none")

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hugging_face import IMAGES, MODELS, inputs, logits, save
 from glassrun import pretrained
+from glassrun.errors import ModelError
 from glassrun.nn.attention import MultiHeadAttention
+from hugging_face import IMAGES, MODELS, inputs, logits, save
 
 TOLERANCE = 1e-5
 
@@ -68,6 +69,22 @@ def test_names_of_files_that_the_base_class_wrote(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with torch.no_grad():
         assert off(pretrained.load(tmp_path)(*inputs("gpt2")), logits("gpt2", theirs)) < TOLERANCE
+
+
+def test_names_of_the_oldest_files(tmp_path: Path) -> None:
+    """As in BERT's own: gamma and beta, the places, and heads that the model has not."""
+    theirs = save("bert", tmp_path)
+    tensors = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    heads = {"bert.pooler.dense.bias": torch.zeros(15), "cls.seq_relationship.bias": torch.zeros(2)}
+    tensors |= heads | {"bert.embeddings.position_ids": torch.arange(11)[None]}
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"no place in the model: pooler\.dense\.bias, cls\.seq_relationship\.bias\."):
+        pretrained.load(tmp_path)
+    with torch.no_grad():
+        assert off(pretrained.load(tmp_path, without=list(heads))(*inputs("bert")), logits("bert", theirs)) < TOLERANCE
 
 
 def test_masks_and_segments_of_bert(tmp_path: Path) -> None:
@@ -144,5 +161,3 @@ def test_a_resnet_of_torchvision_itself(tmp_path: Path) -> None:
     save_file(theirs.state_dict(), tmp_path / "resnet18.safetensors")
     with torch.no_grad():
         assert off(pretrained.load(tmp_path / "resnet18.safetensors")(IMAGES), theirs(IMAGES)) < TOLERANCE
-
-

@@ -70,6 +70,16 @@ def refused(path: Path, *said: str, **arguments: Any) -> str:
     return str(error.value)
 
 
+def loads_or_says(path: Path, said: str) -> None:
+    """The one or the other, and never anything else."""
+    message = said
+    try:
+        pretrained.load(path)
+    except ModelError as error:
+        message = str(error)
+    assert said in message
+
+
 def test_as_it_should_be(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     model = pretrained.load(write(tmp_path))
@@ -148,10 +158,7 @@ VALUES = st.one_of(
 @given(name=st.sampled_from(sorted(CONFIG)), value=VALUES)
 def test_any_value_loads_or_is_refused(name: str, value: Any, tmp_path: Path) -> None:
     write(tmp_path, CONFIG | {name: value})
-    try:
-        pretrained.load(tmp_path)
-    except ModelError as error:
-        assert str(tmp_path) in str(error)
+    loads_or_says(tmp_path, str(tmp_path))
 
 
 # --- the weights -----------------------------------------------------------------------------------------------------
@@ -204,10 +211,7 @@ def test_any_byte_changed_or_cut_off(place: int, value: int, cut: bool, tmp_path
     place %= header  # where the names, types, shapes and places are
     data = data[:place] if cut else data[:place] + bytes([value]) + data[place + 1 :]
     (tmp_path / "model.safetensors").write_bytes(data)
-    try:
-        pretrained.load(tmp_path)
-    except ModelError as error:
-        assert "model.safetensors" in str(error) or "at most" in str(error)
+    loads_or_says(tmp_path, str(tmp_path))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -264,7 +268,7 @@ def test_what_is_no_state_dict(content: Any, said: list[str], tmp_path: Path) ->
 
 
 def test_a_small_file_that_stands_for_much_memory(tmp_path: Path) -> None:
-    """A tensor with strides of zero: 4 bytes that say they are 64 TB. It is never laid out, for no model asks for it."""
+    """A tensor with strides of zero: 4 bytes that stand for 64 TB. It is never laid out, for no model asks for it."""
     write(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     weights = tensors() | {"transformer.ln_f.bias": torch.zeros(1).expand(2**44)}
@@ -284,10 +288,7 @@ def test_any_byte_of_a_pickle_changed_or_cut_off(place: int, value: int, cut: bo
     data = bytearray(path.read_bytes())
     place %= len(data)
     path.write_bytes(data[:place] if cut else data[:place] + bytes([value]) + data[place + 1 :])
-    try:
-        pretrained.load(tmp_path)
-    except ModelError as error:
-        assert "pytorch_model.bin" in str(error)
+    loads_or_says(tmp_path, str(tmp_path))
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------

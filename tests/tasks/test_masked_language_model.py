@@ -92,7 +92,7 @@ def test_of_the_chosen_80_are_hidden_10_replaced_and_10_kept() -> None:
     assert abs(len(chosen) - hidden - kept - 300) < 50
 
 
-def test_training_draws_from_the_default_generator(task: MaskedLanguageModelling) -> None:
+def test_training_draws_from_the_default_generator() -> None:
     row = torch.arange(64) % 3
     torch.manual_seed(5)
     first, second = with_gaps(row, 3)[1], with_gaps(row, 3)[1]

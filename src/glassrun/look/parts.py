@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from glassrun.data.encoding import ImageEncoding, PairEncoding, TextEncoding
 from glassrun.data.pixels import LabelledImages
-from glassrun.data.source import Dataset
+from glassrun.data.source import IGNORED, Dataset
 from glassrun.look import figures
 from glassrun.look.capture import Capture, capturing
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
 from glassrun.tasks.base import Task, logits_of
+from glassrun.tasks.masked_language_model import MaskedLanguageModelling, keyed_by, with_gaps
 from glassrun.train.generate import greedy, sample
 
 _SHOWN_MAPS = 12  # of each layer
@@ -77,7 +78,11 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
     elif isinstance(encoding, PairEncoding):
         yield from _pair_parts(model, seen, dataset, split, encoding, batch)
     else:
-        yield from _text_parts(model, seen, encoding, inputs[0])
+        if isinstance(task, MaskedLanguageModelling):
+            yield _filled_in(model, task, encoding, inputs[0][0])
+        else:
+            yield _gone_on(model, encoding, inputs[0][0])
+        yield from _text_attention(seen, encoding, inputs[0][0])
     yield from _position_parts(model)
 
 
@@ -269,16 +274,40 @@ def _written(model: nn.Module, dataset: Dataset, split: str, encoding: PairEncod
     )
 
 
-def _text_parts(model: nn.Module, seen: Capture, encoding: TextEncoding, tokens: Tensor) -> Iterator[Part]:
-    before = tokens[0].tolist()
+def _gone_on(model: nn.Module, encoding: TextEncoding, tokens: Tensor) -> Part:
+    before = tokens.tolist()
     after = sample(model, before, _SAMPLE_TOKENS, context=encoding.context, temperature=0.8, seed=1)
-    yield Part(
+    return Part(
         "What it writes",
         f"The first {len(before)} tokens are from the held-out text, the next {_SAMPLE_TOKENS} are drawn from the "
         "model at temperature 0.8 with seed 1.",
         code=encoding.tokenizer.decode([*before, *after]),
     )
-    shown = encoding.tokenizer.shown(before)
+
+
+def _filled_in(model: nn.Module, task: MaskedLanguageModelling, encoding: TextEncoding, tokens: Tensor) -> Part:
+    """The first held-out tokens with gaps, and the likeliest token for each."""
+    inputs, targets = with_gaps(tokens, task.mask_token, keyed_by(tokens))
+    with torch.no_grad():
+        found = logits_of(model(inputs[None]))[0].argmax(-1)
+    (places,) = (targets != IGNORED).nonzero(as_tuple=True)
+
+    def shown(token: Tensor) -> str:
+        return "hidden" if int(token) == task.mask_token else encoding.tokenizer.shown([int(token)])[0]
+
+    rows = [
+        (str(place + 1), shown(inputs[place]), shown(found[place]), shown(tokens[place])) for place in places.tolist()
+    ]
+    return Part(
+        "What it fills in",
+        f"The held-out text begins with: {encoding.tokenizer.decode(tokens.tolist())!r}. Of its tokens these are asked "
+        "for; most are hidden, some replaced by another, some left.",
+        tables=[Table(rows, ("token", "it reads", "it says", "it is"))],
+    )
+
+
+def _text_attention(seen: Capture, encoding: TextEncoding, tokens: Tensor) -> Iterator[Part]:
+    shown = encoding.tokenizer.shown(tokens.tolist())
     drawn = [
         Figure(figures.attention(_heads(weights), shown, shown, "query", "key"), _readable(name))
         for name, weights in seen.attention.items()
@@ -287,7 +316,7 @@ def _text_parts(model: nn.Module, seen: Capture, encoding: TextEncoding, tokens:
         yield Part(
             "Self-attention",
             f"Each head of each layer on the first {len(shown)} tokens of the held-out text. Row by row, what the "
-            "token takes from itself and the tokens before it; every row sums to one.",
+            "token takes from itself and the tokens that it may look at; every row sums to one.",
             figures=drawn,
         )
 

@@ -42,6 +42,8 @@ MASKED_LANGUAGE_MODEL = weight_and_bias(
 )
 BIAS = "cls.predictions.bias"
 OUTPUT, OUTPUT_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+PLACES = "embeddings.position_ids"  # of older files: 0, 1, 2, …
+ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # of the oldest
 CLASSIFIER = weight_and_bias({"classify": "classifier"})
 
 
@@ -81,15 +83,15 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
         return TextClassifier(encoder, num_classes, dropout=head_dropout) if classifies else encoder
 
     own = EMBEDDINGS | layers(num_layers, "layers.{}.", "encoder.layer.{}.", LAYER) | (POOLER if pooler else {})
-    derived = {"embeddings.position_ids"}  # of older files: 0, 1, 2, …
+    found = partial(Plan, build, prefix="bert.", endings=ENDINGS)
     if not (masked or classifies):
-        return Plan(build, own, prefix="bert.", derived=derived)
-    sources: dict[str, Source] = {f"encoder.{name}": source for name, source in own.items()}
+        return found(sources=own, derived={PLACES})
+    inside: dict[str, Source] = {f"encoder.{name}": source for name, source in own.items()}
     if classifies:
-        return Plan(build, sources | CLASSIFIER, prefix="bert.", derived=derived)
-    sources |= MASKED_LANGUAGE_MODEL
+        return found(sources=inside | CLASSIFIER, derived={PLACES})
+    inside |= MASKED_LANGUAGE_MODEL
     if tied:
         ties = {OUTPUT: "embeddings.word_embeddings.weight", OUTPUT_BIAS: BIAS}
-        return Plan(build, sources | {"output.bias": same(BIAS)}, prefix="bert.", ties=ties, derived=derived)
-    sources |= {"output.weight": same(OUTPUT), "output.bias": same(OUTPUT_BIAS)}
-    return Plan(build, sources, prefix="bert.", derived={*derived, BIAS})  # which then has no part in the logits
+        return found(sources=inside | {"output.bias": same(BIAS)}, ties=ties, derived={PLACES})
+    output = {"output.weight": same(OUTPUT), "output.bias": same(OUTPUT_BIAS)}
+    return found(sources=inside | output, derived={PLACES, BIAS})  # which then has no part in the logits

@@ -96,17 +96,29 @@ def rotary(settings: Settings, max_length: int) -> tuple[float, dict[str, Any] |
 
 
 def _linear(found: Settings, _: int) -> dict[str, Any]:
-    return {"kind": "linear", "factor": found.number("factor", 1.0)}
+    return {"kind": "linear", "factor": found.number("factor")}
 
 
 def _llama3(found: Settings, max_length: int) -> dict[str, Any]:
     return {
         "kind": "llama3",
-        "factor": found.number("factor", 1.0),
+        "factor": found.number("factor"),
         "original_length": found.integer("original_max_position_embeddings", max_length),
         "low_frequency_factor": found.number("low_freq_factor", 1.0),
         "high_frequency_factor": found.number("high_freq_factor", 4.0),
     }
 
 
-SCALINGS = {"default": None, "linear": _linear, "llama3": _llama3}
+def _yarn(found: Settings, max_length: int) -> dict[str, Any]:
+    found.fixed("attention_factor", None)
+    found.fixed("truncate", True)
+    return {
+        "kind": "yarn",
+        "factor": found.number("factor"),
+        "original_length": found.integer("original_max_position_embeddings", max_length),
+        "beta_fast": found.number("beta_fast", 32.0),
+        "beta_slow": found.number("beta_slow", 1.0),
+    }
+
+
+SCALINGS = {"default": None, "linear": _linear, "llama3": _llama3, "yarn": _yarn}

@@ -87,6 +87,7 @@ class Plan:
         build: makes the model, with whatever values in it.
         sources: for each of its parameters and buffers, where it comes from.
         prefix: what the names of the file may begin with or not, whatever class wrote it.
+        endings: older ends of names to those that `sources` has.
         ties: names of the file that must hold the same as another, because the model has one tensor for both.
         derived: names of the file that hold what follows from the configuration, and are not read.
         optional: tensors of ours that stay as they are built where the file has none for them.
@@ -95,6 +96,7 @@ class Plan:
     build: Callable[[], nn.Module]
     sources: Mapping[str, Source]
     prefix: str = ""
+    endings: Mapping[str, str] = field(default_factory=dict)
     ties: Mapping[str, str] = field(default_factory=dict)
     derived: Collection[str] = frozenset()
     optional: Collection[str] = frozenset()
@@ -109,7 +111,7 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
     Raises:
         ModelError: a tensor is missing, of another shape, or has no place in the model.
     """
-    theirs = _without_prefix(weights, plan.prefix)
+    theirs = _their_names(weights, plan)
     try:
         with _NoDraws(), torch.device("meta"):
             hollow = _tensors(plan.build())
@@ -140,8 +142,10 @@ class _NoDraws(TorchFunctionMode):
     (On the meta device the first draw also imports torch's compiler, measured at 5 s.)
     """
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
-        return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -151,11 +155,13 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in kept.items() if seen.setdefault(id(tensor), name) == name}
 
 
-def _without_prefix(weights: Weights, prefix: str) -> dict[str, str]:
-    """Names without the prefix, to the names in the file."""
+def _their_names(weights: Weights, plan: Plan) -> dict[str, str]:
+    """Names as `sources` has them, to the names in the file."""
     found: dict[str, str] = {}
     for name in weights.shapes:
-        short = name.removeprefix(prefix)
+        short = name.removeprefix(plan.prefix)
+        for old, new in plan.endings.items():
+            short = short.removesuffix(old) + new if short.endswith(old) else short
         if short in found:
             raise ModelError(f"{weights.where}: {name!r} and {found[short]!r} are the same tensor's names")
         found[short] = name

@@ -110,8 +110,8 @@ class Settings:
             raise self.wrong(name, f"at most {self.tensors}, for there are no more tensors in the files", value)
         return value
 
-    def number(self, name: str, default: float) -> float:
-        """A finite number that is not negative."""
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number that is not negative; with no default it must be there."""
         value = self._take(name, default)
         value = default if value is None else value  # as Hugging Face writes what is not set
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
