@@ -199,7 +199,7 @@ def test_one_worker_alone_needs_nobody() -> None:
     tree = tree_of(draws(4, 0), LIKE)
     before = [t.clone() for t in tree._levels[-1].tensors()]  # type: ignore[union-attr]
     total = tree.take()
-    workers.tree_sum(total, tree)
+    assert workers.tree_sum(total, tree, [3, 5]) == [[3, 5]]
     assert all(same(a, b) for a, b in zip(total.tensors(), before, strict=True))
     assert workers.gather([1, 2**64 - 1]) == [[1, 2**64 - 1]]
 

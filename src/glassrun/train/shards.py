@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from glassrun.record.fingerprint import Fixed
 from glassrun.train.memory import Layout
 
 
@@ -63,6 +65,11 @@ class Partial:
     flat: dict[torch.dtype, Tensor]
     views: list[Tensor]
     present: list[bool]
+
+    @cached_property
+    def words(self) -> Fixed:
+        """The words of the views, for their fingerprints."""
+        return Fixed(self.views)
 
     def tensors(self) -> list[Tensor | None]:
         """The sum of each tensor, None where it was absent in all slices."""
