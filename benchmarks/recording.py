@@ -11,9 +11,9 @@ Each pair of runs is made one after the other, the order of the two changing fro
 the machine comes and goes. What is compared is the time from the first step's beginning to the end; the start-up, in
 which the folder is made, is told beside it.
 
-Where other load leaves no clock to trust, processor time still tells: `own_cpu` is what recording takes of a step's
-processor time, on one thread. For the recipe, recorded and unrecorded steps are made in turn in one process; for the
-decoder, the recorder's part of each step is timed between two hooks of the optimizer and around `run.step`.
+Where other load leaves no clock to trust, processor time still tells. For the recipe, recorded and unrecorded steps are
+made in turn in the same processes (`in_turn`); for the decoder, the recorder's part of each step is timed between two
+hooks of the optimizer and around `run.step`, on one thread (`own_cpu`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RECIPE_STEPS, DECODER_STEPS = 200, 12
+IN_TURN_STEPS, DECODER_STEPS = 200, 12
 
 
 def main() -> None:
@@ -46,13 +46,13 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     # One part, in a process of its own.
     options.add_argument("--decoder", choices=["on", "off"], help=argparse.SUPPRESS)
-    options.add_argument("--own", choices=["recipe", "decoder"], help=argparse.SUPPRESS)
+    options.add_argument("--own", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.decoder:
         print(json.dumps(decoder(recorded=given.decoder == "on")))
         return
     if given.own:
-        print(json.dumps(own_cpu_of_the_recipe(given.text) if given.own == "recipe" else own_cpu_of_the_decoder()))
+        print(json.dumps(own_cpu_of_the_decoder()))
         return
     with tempfile.TemporaryDirectory() as scratch:
         text = given.text or made_up_text(Path(scratch) / "text.txt")
@@ -61,11 +61,11 @@ def main() -> None:
             "command": " ".join(["python", "benchmarks/recording.py", *sys.argv[1:]]),
             "machine": machine(),
             "shakespeare-char": {
-                "own_cpu": process("--own", "recipe", "--text", text),
+                "in_turn": {f"workers_{n}": in_turn(text, IN_TURN_STEPS, n) for n in (1, 2)},
                 **pairs(given.pairs, lambda on: shakespeare(text, given.steps, Path(scratch), on)),
             },
             "decoder": {
-                "own_cpu": process("--own", "decoder"),
+                "own_cpu": process("--own"),
                 **pairs(given.pairs, lambda on: process("--decoder", "on" if on else "off", threads=2)),
             },
             "fingerprints": fingerprints(),
@@ -198,39 +198,15 @@ def own_cpu_of_the_decoder() -> dict[str, float]:
     return shares(own[1:], rest[1:])
 
 
-def own_cpu_of_the_recipe(text: Path) -> dict[str, float]:
-    """One worker; each step twice, recorded and not, in an order that changes."""
-    from unrecorded import Unrecorded
-
+def in_turn(text: Path, steps: int, workers: int) -> dict[str, Any]:
+    """Recorded and unrecorded steps of the recipe in turn, in the same processes."""
     from glassrun import config
-    from glassrun.record.run_folder import RunFolder
-    from glassrun.train import writer
-    from glassrun.train.journal import Writing
-    from glassrun.train.loop import Trainer
-    from glassrun.train.state import load_data, prepare, set_numerics
-    from glassrun.train.workers import Workers
+    from glassrun.train.launch import launch
 
     recipe = config.load("shakespeare-char", {"data.path": str(text)})
-    set_numerics(recipe.numerics)
-    state = prepare(recipe, load_data(recipe))
-    times: dict[bool, list[float]] = {True: [], False: []}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = RunFolder.create(Path(scratch) / "run", recipe, [])
-        start = writer._begin(folder, state, {"world_size": 1}, lambda _: None)
-        trainers = {True: Trainer(state, Workers()), False: Unrecorded(state, Workers())}
-        journal = Writing(folder, trainers[True].ledger_names, start, lambda _: None)
-        for step in range(1, RECIPE_STEPS + 1):
-            for on in (step % 2 == 0, step % 2 == 1):
-                started = time.process_time()
-                outcome = trainers[on].train_step(
-                    step, trainers[on].batches.slices(trainers[on].batches.examples(step))
-                )
-                if on:
-                    journal.step(outcome)
-                times[on].append(time.process_time() - started)
-        journal.close()
-    own = [on - off for on, off in zip(times[True], times[False], strict=True)]
-    return shares(own[5:], times[False][5:])
+    job = {"do": "in_turn", "import_path": [str(HERE)], "config": recipe.plain(), "steps": steps}
+    done = launch(job, recipe.numerics, workers, lambda _: None)
+    return {name: done[name] for name in ("processor", "clock")}
 
 
 def shares(own: list[float], rest: list[float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from glassrun import config
+from glassrun.record.fingerprint import Fixed
 from glassrun.train.journal import Silent
 from glassrun.train.loop import Trainer
 from glassrun.train.state import load_data, prepare, set_numerics
@@ -17,8 +18,8 @@ from glassrun.train.workers import Workers
 class Unrecorded(Trainer):
     """The loop without what only the ledger needs, and without the comparison of the workers."""
 
-    def _own_prints(self, tensors: Sequence[Tensor | None]) -> list[int]:
-        del tensors
+    def _own_prints(self, words: Fixed, present: list[bool]) -> list[int]:
+        del words, present
         return []
 
     def _all_prints(

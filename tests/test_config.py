@@ -36,12 +36,13 @@ PAIRS = {
     "model": {"kind": "encoder-decoder"},
 }
 DATES = PAIRS | {"data": {"source": "dates"}}
+LENET, VGG, RESNET, CONVNEXT = (CLASSIFY | {"model": {"kind": kind}} for kind in ("lenet", "vgg", "resnet", "convnext"))
 IMPORTED = CLASSIFY | {"model": {"import": "a.b:c", "width": 3}}
 
 # Every field of every section: a recipe it stands in, its section, and another value; free ones keep the digest.
 CONTRACT: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "", {"seed": 2, "task": {"import": "a:T"}}),
-    (IMAGES, "data", {"split": "hash", "image_size": 28}),
+    (IMAGES, "data", {"split": "hash", "target": "labels", "image_size": 28}),
     (LANGUAGE, "data", {"split": "tail", "tokenizer": "byte", "context": 65}),
     (TOPICS, "data", {"tokenizer": "byte", "context": 65}),
     (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255}),
@@ -56,6 +57,44 @@ CONTRACT: list[tuple[Values, str, Values]] = [
             "pooling": "average",
             "hidden": 127,
             "dropout": 0.0,
+        },
+    ),
+    (LENET, "model", {"padding": 0}),
+    (
+        VGG,
+        "model",
+        {
+            "channels": [1, 2, 3, 4, 5],
+            "convolutions": [2, 2, 2, 2, 2],
+            "batch_norm": True,
+            "hidden": 127,
+            "dropout": 0.0,
+        },
+    ),
+    (
+        RESNET,
+        "model",
+        {
+            "stem": "cifar",
+            "stem_channels": 16,
+            "block": "bottleneck",
+            "channels": [64, 65, 66, 67],
+            "blocks": [1, 1, 1, 1],
+            "shortcut": "padding",
+            "norm_groups": 32,
+            "stochastic_depth": 0.1,
+        },
+    ),
+    (
+        CONVNEXT,
+        "model",
+        {
+            "patch_size": 2,
+            "channels": [1, 2, 3, 4],
+            "blocks": [1, 1, 1, 1],
+            "layer_scale": None,
+            "stochastic_depth": 0.1,
+            "final_norm_eps": 1e-12,
         },
     ),
     (
@@ -163,7 +202,7 @@ def test_a_free_field_does_not_change_the_digest(recipe: Values, section: str, n
     assert other.digest() == load(recipe).digest()
 
 
-@pytest.mark.parametrize("recipe", [CLASSIFY, IMAGES, LANGUAGE, TOPICS, PAIRS, DATES])
+@pytest.mark.parametrize("recipe", [CLASSIFY, IMAGES, LENET, VGG, RESNET, CONVNEXT, LANGUAGE, TOPICS, PAIRS, DATES])
 def test_every_field_is_in_one_of_the_two_tables(recipe: Values) -> None:
     """So that a new field must be put in one, and is tested there."""
     loaded = load(recipe)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import glassrun as api
 from glassrun.errors import ModelError, WorkerLost
 from glassrun.keys import derive
-from glassrun.train.disagreement import WordSum, disagreement
+from glassrun.record.fingerprint import Fixed
+from glassrun.train.disagreement import disagreement, word_sum
 from glassrun.train.elastic import endure, left
 from support import Done, Made, alive, bits_of, children, glassrun, kill, start, wait_for
 
@@ -343,23 +344,23 @@ VALUES = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
 @given(VALUES, st.integers(0, 49), st.integers(0, 63))
 def test_one_flipped_bit_changes_the_sum(values: list[int], place: int, bit: int) -> None:
     tensors = [torch.tensor(values), torch.tensor([1.5, -2.5, 3.5])]
-    word_sum = WordSum(tensors)
-    before = word_sum()
+    fixed = Fixed(tensors)
+    before = word_sum(fixed)
     words = tensors[0].numpy().view(np.uint64)
     words[place % len(values)] ^= np.uint64(1 << bit)
-    assert word_sum() != before
-    assert word_sum() == WordSum(tensors)()
+    assert word_sum(fixed) != before
+    assert word_sum(fixed) == word_sum(Fixed(tensors))
 
 
 def test_the_sum_covers_every_tensor_and_the_odd_end() -> None:
     tensors = [torch.zeros(3), torch.zeros(5, dtype=torch.bfloat16), torch.zeros(1), torch.zeros(8)]
-    word_sum = WordSum(tensors)
-    assert WordSum([])() == word_sum() == 0
+    fixed = Fixed(tensors)
+    assert word_sum(Fixed([])) == word_sum(fixed) == 0
     for tensor in tensors:
         tensor[-1] = 1.0
-        assert word_sum() != 0
+        assert word_sum(fixed) != 0
         tensor.data = torch.zeros(tensor.shape, dtype=tensor.dtype)
-        assert word_sum() == 0
+        assert word_sum(fixed) == 0
 
 
 def test_the_minority_and_the_first_tensor_are_named() -> None:

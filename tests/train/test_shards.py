@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glassrun.exact import bits, exact_sum, from_bits
+from glassrun.train.loop import prints_of_each
 from glassrun.train.memory import Layout
-from glassrun.train.shards import Partial, TreeSum, own_slices
+from glassrun.train.shards import Partial, TreeSum, divided, own_slices
 from glassrun.train.workers import Workers
 
 PROPERTY = settings(max_examples=30, deadline=None)
@@ -198,7 +199,7 @@ def test_one_worker_alone_needs_nobody() -> None:
     tree = tree_of(draws(4, 0), LIKE)
     before = [t.clone() for t in tree._levels[-1].tensors()]  # type: ignore[union-attr]
     total = tree.take()
-    workers.tree_sum(total, tree)
+    assert workers.tree_sum(total, tree, [3, 5]) == [[3, 5]]
     assert all(same(a, b) for a, b in zip(total.tensors(), before, strict=True))
     assert workers.gather([1, 2**64 - 1]) == [[1, 2**64 - 1]]
 
@@ -221,3 +222,21 @@ def test_an_exact_sum_over_what_is_not_finite_is_nan(bad: float) -> None:
 def test_the_bits_of_a_double_round_trip(value: float) -> None:
     assert 0 <= bits(value) < 2**64
     assert from_bits(bits(value)).hex() == value.hex()
+
+
+@PROPERTY
+@given(costs=st.lists(st.integers(1, 1000), max_size=30), parts=st.sampled_from(POWERS))
+def test_work_is_divided_so_that_no_part_has_more_than_one_task_above_another(costs: list[int], parts: int) -> None:
+    found = divided(costs, parts)
+    assert len(found) == parts
+    assert sorted(place for part in found for place in part) == list(range(len(costs)))
+    loads = [sum(costs[place] for place in part) for part in found]
+    assert max(loads) - min(loads) <= max(costs, default=0)
+
+
+def test_the_fingerprints_of_weights_and_biases_in_turn_are_shared_out_by_size() -> None:
+    tensors = [torch.empty(size) for _ in range(8) for size in (100_000, 10)]
+    first, second = prints_of_each(tensors, 2)
+    assert len(first) == len(second)
+    sizes = [sum(tensors[i].numel() for i in part if i is not None) for part in (first, second)]
+    assert sizes == [400_040, 400_040]

@@ -33,8 +33,8 @@ def stochastic_depth(branch: Float[Tensor, "batch *shape"], rate: float) -> Floa
 def linear_rates(rate: float, blocks: int) -> list[float]:
     """The rate of each block: from 0 for the first on a straight line to `rate` for the last.
 
-    >>> linear_rates(0.3, 4)
-    [0.0, 0.1, 0.2, 0.3]
+    >>> linear_rates(0.5, 3)
+    [0.0, 0.25, 0.5]
 
     Source: Huang et al. 2016, equation 4, which starts one block's step above 0; as ConvNeXt, we start at 0.
     """

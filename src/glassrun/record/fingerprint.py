@@ -20,7 +20,7 @@ It tells different bits apart; it does not resist somebody who looks for a colli
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -58,11 +58,15 @@ class Fingerprinter:
     def begin(self, tensor: Tensor, first_word: int = 0) -> int | Tensor:
         """The same, but on another device than the CPU Int64[] that is read modulo 2⁶⁴: nothing is waited for."""
         words = as_words(tensor)
-        last_word = first_word + words.numel()
         if words.is_cpu:  # NumPy's 64-bit arithmetic takes 0.6 times as long as torch's (measured)
-            table = self._on_cpu(last_word)[first_word:last_word]
-            return in_numpy.weighted_sum(words.numpy().view(np.uint64), table)
+            return self.of_words(words.numpy().view(np.uint64), first_word)
+        last_word = first_word + words.numel()
         return weighted_sum_torch(words, self._on_device(words.device, last_word)[first_word:last_word])
+
+    def of_words(self, words: in_numpy.Words, first_word: int = 0) -> int:
+        """The same of words that are there already."""
+        last_word = first_word + len(words)
+        return in_numpy.weighted_sum(words, self._on_cpu(last_word)[first_word:last_word])
 
     def reserve(self, tensors: Iterable[Tensor]) -> None:
         """Make the multipliers for all these tensors now; after that several threads may read them at once."""
@@ -80,6 +84,33 @@ class Fingerprinter:
         if table is None or len(table) < count:
             table = self._tables[device] = multipliers(0, count).to(device)
         return table
+
+
+class Fixed:
+    """The words of tensors on the CPU that stay where they are and are read again and again.
+
+    Looking for them anew each time takes longer than summing those of a small tensor (measured).
+
+    >>> Fixed([torch.tensor([3, -1])])[0].tolist()
+    [3, 18446744073709551615]
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._words = [self._find(tensor) for tensor in self._tensors]
+        self._places = [words.ctypes.data for words in self._words]
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __getitem__(self, i: int) -> in_numpy.Words:
+        """The words of tensor i as they are now."""
+        # Elsewhere: `.data` was replaced, or the words are a copy because the bytes are no multiple of 8.
+        here = self._tensors[i].data_ptr() == self._places[i]
+        return self._words[i] if here else self._find(self._tensors[i])
+
+    def _find(self, tensor: Tensor) -> in_numpy.Words:
+        return as_words(tensor).numpy().view(np.uint64)
 
 
 def weighted_sum_torch(words: Tensor, table: Tensor) -> Tensor:

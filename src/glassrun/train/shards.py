@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from glassrun.record.fingerprint import Fixed
 from glassrun.train.memory import Layout
 
 
@@ -41,6 +43,21 @@ def own_slices(shards: int, rank: int, world_size: int) -> range:
     return range(rank * each, (rank + 1) * each)
 
 
+def divided(costs: Sequence[int], parts: int) -> list[list[int]]:
+    """Places of tasks, divided so that each part costs about the same: the dearest first, each to the cheapest part.
+
+    >>> divided([8, 1, 9, 2, 7], 2)
+    [[2, 3, 1], [0, 4]]
+    """
+    found: list[list[int]] = [[] for _ in range(parts)]
+    load = [0] * parts
+    for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
+        part = min(range(parts), key=load.__getitem__)
+        found[part].append(place)
+        load[part] += costs[place]
+    return found
+
+
 @dataclass
 class Partial:
     """The sum over some neighbouring slices: flat memory, each tensor's view of it, and which tensors are present."""
@@ -48,6 +65,11 @@ class Partial:
     flat: dict[torch.dtype, Tensor]
     views: list[Tensor]
     present: list[bool]
+
+    @cached_property
+    def words(self) -> Fixed:
+        """The words of the views, for their fingerprints."""
+        return Fixed(self.views)
 
     def tensors(self) -> list[Tensor | None]:
         """The sum of each tensor, None where it was absent in all slices."""
