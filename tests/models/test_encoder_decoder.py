@@ -310,6 +310,18 @@ def test_one_embedding_for_everything():
         EncoderDecoder(17, 19, MAX_LENGTH, PADDING, tie_embeddings="all", **arguments)
 
 
+@pytest.mark.parametrize("positions", ["t5", "relative"])
+def test_learned_biases_of_scores_start_near_nothing(positions):
+    model = EncoderDecoder(31, 29, 101, 0, d_model=96, num_heads=8, positions=positions, activation="swiglu")
+    initialise(model, 5, model.start)
+    biases = [value for name, value in model.named_parameters() if "score_bias" in name]
+    assert len(biases) == (2 if positions == "t5" else 4)
+    for value in biases:
+        assert value.std().item() == pytest.approx(0.02, rel=5 / math.sqrt(2 * value.numel()))
+    gate = model.encoder[0].feed_forward.gate.weight
+    assert 0.99 < gate.abs().max().item() / math.sqrt(6 / (gate.shape[0] + gate.shape[1])) <= 1
+
+
 def test_rms_norms_without_biases_and_heads_of_their_own_size():
     model, source, target = make(
         9, bias=False, normalisation="rms", d_k=4, activation="geglu", positions="t5", eps=1e-6

@@ -15,6 +15,7 @@ from glassrun.models.language_model import LanguageModel
 from glassrun.models.llama import llama
 from glassrun.models.positions import Positions
 from glassrun.nn.initialisation import initialise
+from glassrun.nn.normalisation import RMSNorm
 
 BATCH, LENGTH, MAX_LENGTH, VOCABULARY, LAYERS, HEADS, D_MODEL, D_FF = 2, 7, 11, 17, 3, 5, 15, 13
 properties = settings(max_examples=25, deadline=None)
@@ -263,6 +264,9 @@ def test_settings_that_would_be_ignored_are_errors():
             make(**wrong)
     with pytest.raises(ModelError, match="a head has 3: make it an even number"):
         make(positions="rotary")
+    for num_heads in (0, 4):
+        with pytest.raises(ModelError, match=f"num_heads is {num_heads}, which does not divide d_model 15"):
+            make(num_heads=num_heads)
 
 
 @pytest.mark.parametrize(
@@ -355,3 +359,10 @@ def test_llama_equals_hugging_faces():
     tokens = torch.randint(VOCABULARY, (BATCH, MAX_LENGTH), generator=torch.Generator().manual_seed(11))
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), twin(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_one_epsilon_for_all_norms():
+    model = llama(VOCABULARY, MAX_LENGTH, num_layers=2, d_model=24, num_heads=4, qk_norm=True, eps=1e-7)
+    norms = [module for module in model.modules() if isinstance(module, RMSNorm)]
+    assert len(norms) == 2 * 4 + 1
+    assert {norm.eps for norm in norms} == {1e-7}
