@@ -19,14 +19,19 @@ TASKS: dict[str, type[Any]] = {
 }
 
 
-def build(task: str | ImportedTask, dataset: Any) -> Task:
+def build(task: str | ImportedTask, dataset: Any, label_smoothing: float = 0.0) -> Task:
     """The recipe's task, made from its data set.
+
+    Arguments:
+        task: the recipe's.
+        dataset: it is made from.
+        label_smoothing: of a built-in task's training loss.
 
     Raises:
         ModelError: a task of the user's cannot be imported or lacks a method.
     """
     if isinstance(task, str):
-        built: Task = TASKS[task](dataset)
+        built: Task = TASKS[task](dataset, label_smoothing=label_smoothing)
         return built
     where = f"task.import: {task.import_}"
     factory = imported(task.import_, where)
