@@ -38,10 +38,39 @@ PAIRS = {
 DATES = PAIRS | {"data": {"source": "dates"}}
 IMPORTED = CLASSIFY | {"model": {"import": "a.b:c", "width": 3}}
 
+WARMUP = {"warmup_steps": 5, "initial_lr": 0.25}
+# A recipe with each kind of optimizer and schedule, and another value for each of its fields.
+RATE = {"lr": 0.5, "weight_decay": 0.25}
+OPTIMIZERS: dict[str, Values] = {
+    "adamw": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "adam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "sgd": RATE | {"momentum": 0.5, "nesterov": True},
+    "rmsprop": RATE | {"alpha": 0.5, "eps": 1e-7, "momentum": 0.5},
+    "adagrad": RATE | {"eps": 1e-7},
+    "nadam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7, "momentum_decay": 0.5},
+    "radam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "adafactor": RATE | {"beta2_decay": -0.5, "smallest_scale": 0.5, "clip_update": 2.0},
+    "muon": RATE | {"momentum": 0.5, "betas": [0.9, 0.9], "eps": 1e-7},
+}
+RISE: Values = {"warmup_steps": 3, "initial_lr": 0.1}
+SCHEDULES: dict[str, tuple[Values, Values]] = {
+    "warmup-cosine": ({}, RISE | {"warmup_epochs": 0.5, "final_lr": 0.1}),
+    "constant": ({}, RISE | {"warmup_epochs": 0.5}),
+    "linear": ({}, RISE | {"final_lr": 0.1}),
+    "polynomial": ({}, RISE | {"power": 3.0, "final_lr": 0.1}),
+    "inverse-square-root": (WARMUP, RISE),
+    "noam": (WARMUP | {"d_model": 3}, RISE | {"d_model": 5}),
+    "one-cycle": (WARMUP, RISE | {"final_lr": 0.1, "anneal": "linear", "three_phase": True}),
+    "warmup-stable-decay": ({"decay_steps": 3}, RISE | {"final_lr": 0.1, "decay_steps": 5, "decay": "1-sqrt"}),
+    "cosine-restarts": ({"cycle_steps": 3}, RISE | {"final_lr": 0.1, "cycle_steps": 5, "cycle_factor": 2}),
+}
+
 # Every field of every section: a recipe it stands in, its section, and another value; free ones keep the digest.
 CONTRACT: list[tuple[Values, str, Values]] = [
-    (CLASSIFY, "", {"seed": 2, "task": {"import": "a:T"}}),
-    (IMAGES, "data", {"split": "hash", "image_size": 28}),
+    (CLASSIFY, "", {"seed": 2, "task": {"import": "a:T"}, "average": {}}),
+    (CLASSIFY | {"average": {}}, "average", {"decay": 0.5}),
+    (CLASSIFY, "data", {"augment": [{"kind": "flip"}]}),
+    (IMAGES, "data", {"split": "hash", "image_size": 28, "augment": [{"kind": "flip"}]}),
     (LANGUAGE, "data", {"split": "tail", "tokenizer": "byte", "context": 65}),
     (TOPICS, "data", {"tokenizer": "byte", "context": 65}),
     (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255}),
@@ -94,24 +123,17 @@ CONTRACT: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "batch", {"size": 128, "shards": 8, "evaluation_size": 128}),
     *(
         (
-            CLASSIFY | {"optimizer": {"kind": kind}},
+            CLASSIFY | {"optimizer": {"kind": kind, "clip_norm": None}},
             "optimizer",
-            {"lr": 0.5, "betas": [0.9, 0.9], "eps": 1e-7, "weight_decay": 0.1, "clip_norm": None},
+            fields | {"clip_norm": 0.5, "clip_value": 0.5},
         )
-        for kind in ("adamw", "adam")
+        for kind, fields in OPTIMIZERS.items()
     ),
-    (
-        CLASSIFY | {"optimizer": {"kind": "sgd"}},
-        "optimizer",
-        {"lr": 0.5, "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "clip_norm": 1.0},
+    *(
+        (CLASSIFY | {"schedule": {"kind": kind} | needed}, "schedule", fields)
+        for kind, (needed, fields) in SCHEDULES.items()
     ),
-    (CLASSIFY, "schedule", {"warmup_steps": 3, "warmup_epochs": 0.5, "initial_lr": 0.1, "final_lr": 0.1}),
-    (
-        CLASSIFY | {"schedule": {"kind": "constant"}},
-        "schedule",
-        {"warmup_steps": 3, "warmup_epochs": 0.5, "initial_lr": 0.1},
-    ),
-    (CLASSIFY, "train", {"steps": 601}),
+    (CLASSIFY, "train", {"steps": 601, "label_smoothing": 0.1}),
     (
         CLASSIFY,
         "numerics",
@@ -178,6 +200,31 @@ def test_every_field_is_in_one_of_the_two_tables(recipe: Values) -> None:
                 one_value = True
             assert one_value or field in FIXED or (name, field) in listed, f"{name}.{field}"
         assert fields or name in FIXED or ("", name) in listed, name
+
+
+def test_so_are_the_fields_of_every_kind() -> None:
+    assert (OPTIMIZERS.keys(), SCHEDULES.keys()) == (config.OPTIMIZERS.keys(), config.SCHEDULES.keys())
+    for kind, fields in OPTIMIZERS.items():
+        assert {"kind", "clip_norm", "clip_value", *fields} == set(config.OPTIMIZERS[kind].model_fields)
+    for kind, (_, fields) in SCHEDULES.items():
+        assert {"kind", "warmup_epochs", *fields} == {"warmup_epochs", *config.SCHEDULES[kind].model_fields}
+
+
+# Of the recipes as they were before there were `average`, `augment`, `label_smoothing` and `clip_value`.
+BEFORE = {
+    "dates-transformer": "e5606ae26fc9013194a265595cc52edd",
+    "digits-cnn": "54eaa95e8a894752b4ce0df53852ef15",
+    "python-lm": "ed43f4fa68a1b4f0a372fdc823d1822f",
+    "shakespeare-char": "803b857643b05c18c693eff4d8d6f2ee",
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_is_extra_changes_no_run_without_it(name: str) -> None:
+    recipe = load(name, {"data.path": "/d"} if name == "shakespeare-char" else {})
+    assert recipe.digest() == BEFORE[name]
+    assert recipe.plain()["average"] is None
+    assert "average" not in recipe.contract()
 
 
 def test_the_kind_is_part_of_the_contract() -> None:
@@ -248,9 +295,10 @@ SECTIONS = [
     (CLASSIFY, ""), (CLASSIFY, "data"), (IMAGES, "data"), (LANGUAGE, "data"), (TOPICS, "data"), (PAIRS, "data"),
     (DATES, "data"), (CLASSIFY, "model"), (LANGUAGE, "model"), (DATES, "model"), (CLASSIFY, "batch"),
     (CLASSIFY, "optimizer"), (CLASSIFY | {"optimizer": {"kind": "adam"}}, "optimizer"),
-    (CLASSIFY | {"optimizer": {"kind": "sgd"}}, "optimizer"), (CLASSIFY, "schedule"),
-    (CLASSIFY | {"schedule": {"kind": "constant"}}, "schedule"), (CLASSIFY, "train"), (CLASSIFY, "numerics"),
-    (CLASSIFY, "record"),
+    (CLASSIFY | {"optimizer": {"kind": "sgd"}}, "optimizer"), (CLASSIFY | {"optimizer": {"kind": "muon"}}, "optimizer"),
+    (CLASSIFY, "schedule"), (CLASSIFY | {"schedule": {"kind": "constant"}}, "schedule"), (CLASSIFY, "train"),
+    (CLASSIFY | {"schedule": {"kind": "noam", "warmup_steps": 3, "d_model": 5}}, "schedule"), (CLASSIFY, "numerics"),
+    (CLASSIFY, "record"), (CLASSIFY | {"average": {}}, "average"),
 ]  # fmt: skip
 
 
