@@ -322,6 +322,24 @@ def test_an_unknown_key_gives_the_nearest_known_one(recipe: Values, section: str
             assert known in message
 
 
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ({"kind": "flip"}, "data.augment: input should be a valid array"),
+        ([3], "data.augment.0: expected a mapping with a kind, found 3"),
+        ([{"kind": "flip"}, {}], "data.augment.1: expected a mapping with a kind"),
+        ([{"kind": ["flip"]}], "data.augment.0: expected a mapping with a kind"),
+        ([{"kind": "flipp"}], "did you mean 'flip'? Known: crop, cutout, flip, mixup, shift"),
+        ([{"kind": "cutout", "size": 3, "sice": 3}], "data.augment.0.sice: unknown key; did you mean 'size'?"),
+        ([{"kind": "crop"}], "data.augment.0.padding: missing"),
+        ([{"kind": "mixup", "alpha": 0}], "data.augment.0.alpha: input should be greater than 0"),
+    ],
+)
+def test_an_augmentation_of_another_form(augment: Any, words: str) -> None:
+    assert words in refused(CLASSIFY, {"data.augment": augment})
+    assert words in refused(IMAGES, {"data.augment": augment})
+
+
 def test_an_unknown_key_beside_an_imported_task() -> None:
     assert "task.extra" in refused(CLASSIFY | {"task": {"import": "a:T", "extra": 1}})
 
@@ -469,6 +487,27 @@ def test_an_imported_task_or_model_fits_any() -> None:
         (CLASSIFY | {"schedule": {"kind": "constant"}}, {"schedule.final_lr": 0.1}, "final_lr"),
         (CLASSIFY | {"optimizer": {"kind": "sgd", "momentum": 0}}, {"optimizer.nesterov": True}, "momentum above 0"),
         (DATES, {"data.first_year": 2000, "data.last_year": 1999}, "before first_year 2000"),
+        (CLASSIFY, {"optimizer.clip_value": 0.5}, "optimizer: clip_norm and clip_value are both set"),
+        *(
+            (CLASSIFY, {"schedule": {"kind": kind} | more}, f"schedule: {kind} needs a warmup")
+            for kind, more in (("inverse-square-root", {}), ("noam", {"d_model": 3}), ("one-cycle", {}))
+        ),
+        (CLASSIFY, {"schedule": {"kind": "one-cycle", "warmup_epochs": 0.0}}, "one-cycle needs a warmup"),
+        (
+            CLASSIFY,
+            {"schedule": {"kind": "one-cycle", "warmup_steps": 3, "three_phase": True}},
+            "give an initial_lr above final_lr",
+        ),
+        (
+            CLASSIFY,
+            {"schedule": {"kind": "warmup-stable-decay", "warmup_steps": 300, "decay_steps": 301}},
+            "300 steps of warmup and 301 of decay do not fit into train.steps 600",
+        ),
+        (CLASSIFY, {"task": {"import": "a:T"}, "train.label_smoothing": 0.1}, "computes its own loss"),
+        (CLASSIFY, {"task": {"import": "a:T"}, "data.augment": [{"kind": "mixup"}]}, "for the task classify"),
+        (CLASSIFY, {"batch": {"size": 4, "shards": 4}, "data.augment": [{"kind": "mixup"}]}, "one example a slice"),
+        (CLASSIFY, {"data.augment": [{"kind": "mixup"}, {"kind": "mixup"}]}, "mixup stands there twice"),
+        (CLASSIFY, {"data.augment": [{"kind": "shift"}]}, "data.augment.0: rows and columns are both 0"),
         (IMAGES, {"data.path": None}, "--set data.path=FILE"),
         (IMAGES, {"data.path": ""}, "--set data.path=FILE"),
     ],
