@@ -39,6 +39,7 @@ def shift(image: Image, down: int, right: int, ground: Image) -> Image:
     [[[0.0, 1.0, 2.0]]]
     """
     _, height, width = image.shape
+    down, right = min(max(down, -height), height), min(max(right, -width), width)
     moved = np.broadcast_to(ground, image.shape).astype(np.float32)
     moved[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
         :, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)

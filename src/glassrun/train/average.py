@@ -43,7 +43,10 @@ class WeightAverage:
         """Take in the weights after a step."""
         share = weight(step, self.decay)
         for name, average in self._averages.items():
-            average.lerp_(self._parameters[name].to(average.dtype), share)
+            if share == 1.0:  # the bits of the weights themselves: between −0 and anything there is no −0
+                average.copy_(self._parameters[name])
+            else:
+                average.lerp_(self._parameters[name].to(average.dtype), share)
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages as `parameter/average`."""
