@@ -70,7 +70,7 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
         averages, tensors = _split(safetensors.torch.load(checkpoint.file(OPTIMIZER)))
         optimizers.restore_state(state.optimizer, state.named_parameters, tensors)
         if state.average:
-            state.average.restore(averages)
+            _restore_average(state.average, averages, checkpoint)
     except (safetensors.SafetensorError, KeyError) as error:
         raise damaged(checkpoint.path / OPTIMIZER, str(error)) from None
     state.step = checkpoint.step
@@ -87,10 +87,19 @@ def load_average(model: nn.Module, checkpoint: Checkpoint, decay: float) -> None
     average = WeightAverage(optimizers.trained(model), decay)
     try:
         averages, _ = _split(safetensors.torch.load(checkpoint.file(OPTIMIZER)))
-        average.restore(averages)
+        _restore_average(average, averages, checkpoint)
     except (safetensors.SafetensorError, KeyError) as error:
         raise damaged(checkpoint.path / OPTIMIZER, str(error)) from None
     average.write()
+
+
+def _restore_average(average: WeightAverage, saved: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+    if not saved:
+        raise RunFolderError(
+            f"{checkpoint.path}: it holds no averaged weights, which the section `average` asks for: the run that "
+            "wrote it averaged none. Start from step 1, or leave the section out"
+        )
+    average.restore(saved)
 
 
 def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
