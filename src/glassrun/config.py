@@ -16,7 +16,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 
@@ -45,6 +54,52 @@ class Section(BaseModel):
     def plain(self) -> dict[str, Any]:
         """All fields as plain values, as a recipe file holds them."""
         return _plain(self, free=True)
+
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+class Bpe(Section):
+    """Byte-pair encoding over bytes, learned from the training split: `vocabulary_size` tokens in all."""
+
+    kind: Literal["bpe"]
+    vocabulary_size: Annotated[int, Field(ge=257, le=2**20)]
+
+
+class PairsBpe(Bpe):
+    """The same for source and target; `shared` learns one vocabulary from both."""
+
+    vocabulary_size: Annotated[int, Field(ge=261, le=2**20)]  # four special ones and 256 bytes, and a merge
+    shared: bool = False
+
+
+class TokenizerFile(Section):
+    """A tokenizer.json of the user's, in the form of the tokenizers library; what is in it is in the data manifest."""
+
+    kind: Literal["file"]
+    path: Annotated[str, Field(min_length=1), Free]
+
+
+def _tokenizer(bpe: type[Bpe]) -> BeforeValidator:
+    """Choose a tokenizer by its name, or its class by its `kind`."""
+
+    def choose(value: Any) -> Any:
+        if isinstance(value, BaseModel) or value in ("char", "byte"):
+            return value
+        classes: dict[str, type[Section]] = {"bpe": bpe, "file": TokenizerFile}
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if not isinstance(kind, str) or kind not in classes:
+            raise ValueError(
+                f"expected char, byte, {{kind: bpe, vocabulary_size: N}} or {{kind: file, path: FILE}}, found {value!r}"
+            )
+        return classes[kind].model_validate_json(json.dumps(value))
+
+    return BeforeValidator(choose)
+
+
+TextTokenizer = Literal["char", "byte"] | Bpe | TokenizerFile
+OneTokenizer = Annotated[TextTokenizer, _tokenizer(Bpe)]
+PairTokenizer = Annotated[Literal["char", "byte"] | PairsBpe | TokenizerFile, _tokenizer(PairsBpe)]
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -103,7 +158,7 @@ class TextData(FileData):
 
     source: Literal["text"]
     split: Literal["official", "tail"] | None = None  # None: official where validation is given, else tail
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: OneTokenizer = "char"
     context: Count = 64
 
 
@@ -112,7 +167,7 @@ class PythonTopicsData(BuiltInData):
 
     source: Literal["python-topics"]
     split: Literal["tail"] = "tail"
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: OneTokenizer = "char"
     context: Count = 64
 
 
@@ -121,7 +176,7 @@ class PairsData(FileData):
 
     source: Literal["pairs"]
     split: Literal["official", "hash"] | None = None  # None: official where validation or test is given, else hash
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: PairTokenizer = "char"
     max_length: Count = 256  # tokens; a pair with a longer side is left out, and counted in the manifest
 
 
@@ -532,14 +587,19 @@ def data_paths(data: Data) -> dict[str, list[str]]:
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
-    paths = {
-        name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
-        for name, parts in data_paths(recipe.data).items()
-    }
+    paths = {name: ",".join(map(_absolute, parts)) for name, parts in data_paths(recipe.data).items()}
     lock = getattr(recipe.data, "lock", None)
     if lock:
-        paths["lock"] = str(Path(lock).expanduser().absolute())
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
+        paths["lock"] = _absolute(lock)
+    changed: dict[str, Any] = {**paths}
+    tokenizer = getattr(recipe.data, "tokenizer", None)
+    if isinstance(tokenizer, TokenizerFile):
+        changed["tokenizer"] = tokenizer.model_copy(update={"path": _absolute(tokenizer.path)})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)}) if changed else recipe
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _problem(error: ErrorDetails, values: Any) -> str:
@@ -559,9 +619,10 @@ def _problem(error: ErrorDetails, values: Any) -> str:
 
 def _known_fields(values: Any, location: list[str]) -> list[str]:
     model: type[BaseModel] = Recipe
+    section = values
     for part in location:
         tag, classes = KINDS.get(part, ("", {}))
-        section = values.get(part, {})
+        section = section.get(part, {}) if isinstance(section, Mapping) else {}
         if part == "task" or part.startswith("ImportedTask"):
             model = ImportedTask
         elif part in KINDS:
@@ -576,6 +637,9 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "track": Track,
                 "mlflow": Mlflow,
                 "wandb": Wandb,
+                "tokenizer": (PairsBpe if values["data"].get("source") == "pairs" else Bpe)
+                if section.get("kind") == "bpe"
+                else TokenizerFile,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

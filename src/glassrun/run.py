@@ -235,11 +235,12 @@ class Run:
     @cached_property
     def dataset(self) -> Any:
         """The run's data set, loaded again and seen to be the recorded one."""
+        from glassrun.data.recorded import of_run
         from glassrun.train.state import load_data
         from glassrun.train.writer import check_data
 
         folder = self.folder
-        dataset = load_data(with_data_path(folder.recipe, self.data_path))
+        dataset = load_data(with_data_path(folder.recipe, self.data_path), of_run(folder.header, str(folder.path)))
         check_data(folder, dataset)
         return dataset
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.data import tokenizers
+from glassrun.data import tokenizing
 from glassrun.data.tokenizers import BEGIN, END, Tokenizer
 from glassrun.errors import DataError
 
@@ -143,9 +143,9 @@ def from_plain(values: dict[str, Any]) -> Encoding:
         lists = {name: tuple(rest[name]) for name in ("classes", "mean", "std")}
         return ImageEncoding(**(rest | lists))
     if values["kind"] == "text":
-        return TextEncoding(tokenizers.from_plain(rest["tokenizer"]), rest["context"])
+        return TextEncoding(tokenizing.from_plain(rest["tokenizer"]), rest["context"])
     return PairEncoding(
-        tokenizers.from_plain(rest["source"]), tokenizers.from_plain(rest["target"]), rest["max_length"]
+        tokenizing.from_plain(rest["source"]), tokenizing.from_plain(rest["target"]), rest["max_length"]
     )
 
 
