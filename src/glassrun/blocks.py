@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassrun import config
-from glassrun.functional import attention, convolution, feedforward, positions
+from glassrun.functional import attention, convolution, feedforward, positions, sampling
 from glassrun.generators import set_generators
 from glassrun.keys import derive
 from glassrun.models.arguments import ARGUMENTS
@@ -97,6 +97,9 @@ BLOCKS: dict[str, Callable[[], Block]] = {
         lambda x, kernel, bias: convolution.convolution(x, kernel, bias, padding=1),
         (_image(), _random(13, 3, 3, 3), _random(13)),
     ),
+    "functional.drawn": lambda: Block(
+        lambda logits: sampling.drawn(logits, torch.linspace(0.0, 0.99, FEW)), (_random(FEW, VOCABULARY),)
+    ),
     "functional.feed_forward": lambda: Block(
         feedforward.feed_forward,
         (_random(FEW, WIDTH), _random(HIDDEN, WIDTH), _random(HIDDEN), _random(WIDTH, HIDDEN), _random(WIDTH)),
@@ -108,6 +111,8 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "functional.relu": lambda: Block(feedforward.relu, (_sequence(),)),
     "functional.sinusoidal_positions": lambda: Block(lambda: positions.sinusoidal_positions(LENGTH, WIDTH - 1), ()),
     "functional.split_heads": lambda: Block(lambda x: attention.split_heads(x, HEADS), (_sequence(),)),
+    "functional.top_k": lambda: Block(lambda logits: sampling.top_k(logits, 5), (_random(FEW, VOCABULARY),)),
+    "functional.top_p": lambda: Block(lambda logits: sampling.top_p(logits, 0.7), (_random(FEW, VOCABULARY),)),
     "nn.ConvolutionBlock": lambda: Block(ConvolutionBlock(3, 13, 3), (_image(),)),
     "nn.DecoderLayer": lambda: Block(DecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(), _sequence() + 1)),
     "nn.EncoderLayer": lambda: Block(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(),)),

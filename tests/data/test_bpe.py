@@ -36,10 +36,9 @@ def as_file(changes: dict[str, Any], model: dict[str, Any] | None = None) -> str
 
 
 def test_the_first_merges_are_the_most_frequent_pairs() -> None:
-    """By hand: aa occurs four times in "aaaa b aaaa" … each word alone; of a-a (counted without overlap) comes first."""
+    """By hand: a-b is in three words; space-a and space-c in two each, c-d in two."""
     learned = train(["ab ab ab cd cd e"], 259, special=False)
     merges = json.loads(learned.json)["model"]["merges"]
-    # " a" is in two of the words, "ab" in three, " cd" in two with "cd": the pair of ties whose tokens came first wins.
     assert merges[0] == ["a", "b"]
     assert learned.pieces[256] == b"ab"
     assert learned.size == 259

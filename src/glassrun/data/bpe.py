@@ -90,7 +90,7 @@ class BpeTokenizer:
 
 
 def train(texts: Iterable[str], vocabulary_size: int, *, special: bool) -> BpeTokenizer:
-    """Learn the merges from texts: of all pairs of neighbouring tokens the most frequent becomes a token, again and again.
+    """Learn merges from texts: of all pairs of neighbouring tokens the most frequent becomes a token, again and again.
 
     Among equally frequent pairs the library takes the one whose tokens came first, so neither threads nor hash seeds
     move a token (tested).
@@ -227,8 +227,8 @@ def _added(token: Any, where: str) -> dict[str, Any]:
     if not isinstance(content, str) or not content or "\n" in content or type(number) is not int:
         raise DataError(f"{where}: expected added tokens with an id and a content of one line, found {token!r}")
     if any(token.get(name) for name in ("lstrip", "rstrip", "single_word")):
-        raise DataError(f"{where}: the added token {content!r} takes white space with it: the text would not come back")
-    flags = {name: False for name in ("single_word", "lstrip", "rstrip", "normalized")}
+        raise DataError(f"{where}: the added token {content!r} takes white space with it, so texts would not come back")
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": number, "content": content, **flags, "special": True}
 
 

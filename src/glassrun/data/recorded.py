@@ -32,9 +32,7 @@ def of_run(header: Mapping[str, Any], where: str) -> Recorded | None:
     steps = found.manifest["preprocessing"]
     known = all(any(tokenizer.described().items() <= step.items() for step in steps) for tokenizer in _of(found))
     if not known or manifest_digest(found.manifest) != header["data_digest"]:
-        raise DataError(
-            f"{where}: its tokenizer is not the one that the run began with: it was changed. Restore run.json from a copy"
-        )
+        raise DataError(f"{where}: its tokenizer is not the one that the run began with. Restore run.json from a copy")
     return found
 
 

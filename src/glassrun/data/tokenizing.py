@@ -1,4 +1,4 @@
-"""What a recipe or a run says of a tokenizer, and the tokenizer; the one place where their names are turned into code."""
+"""From what a recipe or a run says of a tokenizer to the tokenizer: the one place where its names become code."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from glassrun.data.tokenizers import BEGIN, END
 from glassrun.errors import ModelError
-from glassrun.models.encoder_decoder import EncoderDecoder
-from glassrun.models.language_model import LanguageModel
-from glassrun.train.generate import greedy, sample
+from glassrun.generate.decoding import Greedy, Sampling, key
+from glassrun.generate.write import write
+from glassrun.generate.writers import TextWriter, TranslationWriter
+from writing import VOCABULARY, draw, greedy, language_model, translator
 
-VOCABULARY = 7
 properties = settings(max_examples=25, deadline=None)
 
 
@@ -39,31 +39,10 @@ def fixed(logits):
 
     def model(tokens):
         calls.append(tokens.tolist())
-        return torch.tensor(logits).expand(1, tokens.shape[1], len(logits))
+        return torch.tensor(logits).expand(*tokens.shape, len(logits))
 
     model.calls = calls
     return model
-
-
-def fill(model, seed):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.5, generator=generator)
-    return model.eval()
-
-
-def language_model(seed):
-    return fill(LanguageModel(VOCABULARY, 5, num_layers=1, d_model=6, num_heads=3, d_ff=11), seed)
-
-
-def translator(seed):
-    model = EncoderDecoder(VOCABULARY, VOCABULARY, 11, 0, d_model=6, num_heads=3, d_ff=13, tie_embeddings=False)
-    return fill(model, seed)
-
-
-def draw(model, count=11, *, tokens=(3,), context=5, temperature=1.0, seed=1):
-    return sample(model, tokens, count, context=context, temperature=temperature, seed=seed)
 
 
 def test_greedy_stops_at_the_end_token():
@@ -95,7 +74,7 @@ def test_logits_may_be_an_attribute_but_must_be_there():
     model = scripted(4, END)
     assert greedy(lambda *inputs: SimpleNamespace(logits=model(*inputs)), [3], 5) == [BEGIN, 4, END]
     lines = fixed([0.0, 9.0])
-    assert draw(lambda tokens: SimpleNamespace(logits=lines(tokens)), 2, temperature=0.0) == [1, 1]
+    assert draw(lambda tokens: SimpleNamespace(logits=lines(tokens)), 2, how=Greedy()) == [1, 1]
     with pytest.raises(ModelError, match=r"expected the model to return logits.*found dict"):
         greedy(lambda *_: {}, [3], 5)
 
@@ -104,13 +83,13 @@ def test_logits_may_be_an_attribute_but_must_be_there():
 @given(st.integers(0, 2**62), st.integers(0, 2**32))
 def test_equal_seeds_give_equal_texts(seed, weights):
     model = language_model(weights)
-    assert draw(model, seed=seed) == draw(model, seed=seed)
+    assert draw(model, how=Sampling(seed=seed)) == draw(model, how=Sampling(seed=seed))
 
 
 def test_other_seeds_give_other_texts():
     # 30 draws among 7 equal tokens: two texts alike have the chance 7⁻³⁰.
     model = fixed([0.0] * VOCABULARY)
-    texts = {tuple(draw(model, 30, seed=seed)) for seed in range(20)}
+    texts = {tuple(draw(model, 30, how=Sampling(seed=seed))) for seed in range(20)}
     assert len(texts) == 20
 
 
@@ -118,9 +97,9 @@ def test_other_seeds_give_other_texts():
 @given(st.integers(0, 2**62), st.integers(0, 13))
 def test_a_longer_text_begins_with_the_shorter_one(seed, count):
     model = language_model(3)
-    text = draw(model, 13, seed=seed)
+    text = draw(model, 13, how=Sampling(seed=seed))
     assert len(text) == 13
-    assert draw(model, count, seed=seed) == text[:count]
+    assert draw(model, count, how=Sampling(seed=seed)) == text[:count]
 
 
 def test_places_are_drawn_apart():
@@ -135,8 +114,7 @@ def test_temperature_zero_takes_the_likeliest(seed):
     written = [3]
     for _ in range(11):
         written.append(int(model(torch.tensor([written[-5:]]))[0, -1].argmax()))
-    assert draw(model, temperature=0.0, seed=1) == written[1:]
-    assert draw(model, temperature=0.0, seed=2) == written[1:]
+    assert draw(model, how=Greedy()) == written[1:]
 
 
 def test_shares_are_the_softmax():
@@ -150,7 +128,7 @@ def test_shares_are_the_softmax():
 def test_temperature_divides_the_logits():
     logits = [0.0, 1.0, 2.0, 4.0]
     halved = draw(fixed([value / 2 for value in logits]), 100)
-    assert draw(fixed(logits), 100, temperature=2.0) == halved
+    assert draw(fixed(logits), 100, how=Sampling(temperature=2.0)) == halved
     assert draw(fixed(logits), 100) != halved
 
 
@@ -191,8 +169,58 @@ def test_no_gradient_is_recorded():
     assert recorded == [False, False]
 
 
-@pytest.mark.parametrize("temperature", [1e-320, 1e-5, 1e300, float("inf")])
+@pytest.mark.parametrize("temperature", [1e-320, 1e-5, 1e300])
 def test_any_temperature_gives_tokens(temperature):
-    written = draw(fixed([0.1, 0.6, 0.3]), 20, temperature=temperature)
+    written = draw(fixed([0.1, 0.6, 0.3]), 20, how=Sampling(temperature=temperature))
     assert len(written) == 20
     assert temperature > 1 or set(written) == {1}
+
+
+# --- several rows at once --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [Greedy(), Sampling(seed=3), Sampling(0.7, top_k=4, top_p=0.9)])
+def test_prompts_in_a_batch_are_written_as_alone(how):
+    lengths = set()
+    for seed in range(8):
+        model = language_model(seed)
+        prompts = [[first, second] for first in range(VOCABULARY) for second in (1, 4)]
+        rows, keys = torch.tensor(prompts), [key(prompt) for prompt in prompts]
+        at_once = write(TextWriter(model, 5), rows, how, keys, count=13, stop=(2,))
+        assert at_once == [
+            write(TextWriter(model, 5), torch.tensor([prompt]), how, [key(prompt)], count=13, stop=(2,))[0]
+            for prompt in prompts
+        ]
+        lengths |= {len(text) for text in at_once}
+    assert len(lengths) > 3  # so rows do end at different places
+
+
+def test_sources_in_a_batch_are_written_as_alone():
+    lengths = set()
+    for seed in range(8):
+        model = translator(seed)
+        sources = [[4, first, second, 3] for first in (4, 5, 6) for second in (3, 6)]
+        writer, begin = TranslationWriter(model, torch.tensor(sources)), torch.full((6, 1), BEGIN)
+        at_once = write(writer, begin, Greedy(), [0] * 6, count=10, stop=(END,))
+        assert [[BEGIN, *written] for written in at_once] == [greedy(model, source, 11) for source in sources]
+        lengths |= {len(written) for written in at_once}
+    assert len(lengths) > 2
+
+
+def test_other_prompts_are_drawn_apart():
+    """With equal logits everywhere only the key tells two prompts' texts apart."""
+    model = fixed([0.0] * VOCABULARY)
+    assert draw(model, 30, tokens=(3,)) != draw(model, 30, tokens=(4,))
+
+
+def test_every_token_is_heard_as_it_comes():
+    heard = []
+    rows = torch.tensor([[1], [2]])
+    model = language_model(3)
+    written = write(TextWriter(model, 5), rows, Greedy(), [0, 0], count=4, hear=lambda *told: heard.append(told))
+    assert heard == [(row, written[row][place]) for place in range(4) for row in (0, 1)]
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    with pytest.raises(ModelError, match="no numbers"):
+        draw(fixed([0.0, math.nan]))
