@@ -16,15 +16,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassrun import config
-from glassrun.functional import attention, convolution, feedforward, positions, sampling
+from glassrun.functional import (
+    attention,
+    convolution,
+    feedforward,
+    jacobian,
+    masks,
+    normalisation,
+    positions,
+    relative_positions,
+    rotary,
+    sampling,
+)
 from glassrun.generators import set_generators
 from glassrun.keys import derive
 from glassrun.models.arguments import ARGUMENTS
 from glassrun.models.registry import build
 from glassrun.nn.attention import MultiHeadAttention
 from glassrun.nn.convolution import ConvolutionBlock
-from glassrun.nn.feedforward import FeedForward
-from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
+from glassrun.nn.feedforward import FeedForward, GatedFeedForward
+from glassrun.nn.normalisation import LayerNorm, RMSNorm
+from glassrun.nn.positions import (
+    ALiBi,
+    LearnedPositions,
+    NoPositions,
+    RelativePositions,
+    RotaryPositions,
+    SinusoidalPositions,
+    T5Bias,
+)
 from glassrun.nn.transformer import DecoderLayer, EncoderLayer, Residual
 from glassrun.record import environment
 from glassrun.record.fingerprint import Fingerprinter, combine
@@ -63,6 +83,10 @@ def _heads() -> Tensor:
     return _random(BATCH, HEADS, LENGTH, WIDTH // HEADS)
 
 
+def _frequencies() -> Tensor:
+    return rotary.rotary_frequencies(14).float()
+
+
 def _image(channels: int = 3) -> Tensor:
     return _random(BATCH, channels, SIZE, SIZE)
 
@@ -84,6 +108,10 @@ def _model(kind: str, arguments: dict[str, Any], *inputs: Tensor) -> Block:
 
 # A test sees that every function, module and model that ships is here.
 BLOCKS: dict[str, Callable[[], Block]] = {
+    "functional.alibi_bias": lambda: Block(
+        lambda slopes: relative_positions.alibi_bias(slopes, LENGTH, LENGTH), (_random(HEADS),)
+    ),
+    "functional.alibi_slopes": lambda: Block(lambda: relative_positions.alibi_slopes(HEADS), ()),
     "functional.attention": lambda: Block(
         lambda q, k, v: attention.attention(q, k, v, causal=True, dropout=0.1), (_heads(), _heads() + 1, _heads() - 1)
     ),
@@ -92,7 +120,7 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "functional.batch_normalisation": lambda: Block(
         convolution.batch_normalisation, (_image(), _random(3), _random(3))
     ),
-    "functional.causal_mask": lambda: Block(lambda: attention.causal_mask(LENGTH, LENGTH), ()),
+    "functional.causal_mask": lambda: Block(lambda: masks.causal_mask(LENGTH, LENGTH), ()),
     "functional.convolution": lambda: Block(
         lambda x, kernel, bias: convolution.convolution(x, kernel, bias, padding=1),
         (_image(), _random(13, 3, 3, 3), _random(13)),
@@ -104,30 +132,90 @@ BLOCKS: dict[str, Callable[[], Block]] = {
         feedforward.feed_forward,
         (_random(FEW, WIDTH), _random(HIDDEN, WIDTH), _random(HIDDEN), _random(WIDTH, HIDDEN), _random(WIDTH)),
     ),
+    "functional.gated_feed_forward": lambda: Block(
+        feedforward.gated_feed_forward,
+        (
+            _random(FEW, WIDTH),
+            _random(HIDDEN, WIDTH),
+            _random(HIDDEN),
+            _random(HIDDEN, WIDTH) + 1,
+            _random(HIDDEN) + 1,
+            _random(WIDTH, HIDDEN),
+            _random(WIDTH),
+        ),
+    ),
     "functional.gelu": lambda: Block(feedforward.gelu, (_sequence(),)),
+    "functional.gelu_tanh": lambda: Block(feedforward.gelu_tanh, (_sequence(),)),
+    "functional.layer_norm": lambda: Block(normalisation.layer_norm, (_sequence(), _random(WIDTH), _random(WIDTH) + 1)),
+    "functional.linear_scaling": lambda: Block(lambda x: rotary.linear_scaling(x, factor=3.0), (_frequencies(),)),
+    "functional.llama3_scaling": lambda: Block(
+        lambda x: rotary.llama3_scaling(x, factor=3.0, original_length=LENGTH), (_frequencies(),)
+    ),
     "functional.max_pooling": lambda: Block(lambda x: convolution.max_pooling(x, 2), (_image(),)),
     "functional.merge_heads": lambda: Block(attention.merge_heads, (_heads(),)),
-    "functional.padding_mask": lambda: Block(lambda tokens: attention.padding_mask(tokens, 0), (_tokens(),)),
+    "functional.ntk_scaling": lambda: Block(lambda x: rotary.ntk_scaling(x, factor=3.0), (_frequencies(),)),
+    "functional.padding_mask": lambda: Block(lambda tokens: masks.padding_mask(tokens, 0), (_tokens(),)),
+    "functional.relative_bias": lambda: Block(
+        lambda q, a: relative_positions.relative_bias(q, a, LENGTH), (_heads(), _random(7, WIDTH // HEADS))
+    ),
+    "functional.relative_positions": lambda: Block(lambda: relative_positions.relative_positions(FEW, LENGTH), ()),
     "functional.relu": lambda: Block(feedforward.relu, (_sequence(),)),
+    "functional.repeat_heads": lambda: Block(lambda x: attention.repeat_heads(x, 3), (_heads(),)),
+    "functional.rms_norm": lambda: Block(normalisation.rms_norm, (_sequence(), _random(WIDTH))),
+    "functional.rotary_frequencies": lambda: Block(lambda: rotary.rotary_frequencies(WIDTH + 1), ()),
+    "functional.rotary_table": lambda: Block(lambda x: torch.cat(rotary.rotary_table(x, LENGTH)), (_frequencies(),)),
+    "functional.rotate": lambda: Block(
+        rotary.rotate, (_random(BATCH, HEADS, LENGTH, 14), _random(LENGTH, 7), _random(LENGTH, 7) + 1)
+    ),
+    "functional.silu": lambda: Block(feedforward.silu, (_sequence(),)),
     "functional.sinusoidal_positions": lambda: Block(lambda: positions.sinusoidal_positions(LENGTH, WIDTH - 1), ()),
+    "functional.sinusoidal_shift": lambda: Block(lambda: positions.sinusoidal_shift(3, WIDTH - 1), ()),
+    "functional.sliding_window_mask": lambda: Block(lambda: masks.sliding_window_mask(LENGTH, LENGTH, 5), ()),
     "functional.split_heads": lambda: Block(lambda x: attention.split_heads(x, HEADS), (_sequence(),)),
     "functional.top_k": lambda: Block(lambda logits: sampling.top_k(logits, 5), (_random(FEW, VOCABULARY),)),
     "functional.top_p": lambda: Block(lambda logits: sampling.top_p(logits, 0.7), (_random(FEW, VOCABULARY),)),
+    "functional.squared_relu": lambda: Block(feedforward.squared_relu, (_sequence(),)),
+    "functional.t5_bias": lambda: Block(
+        lambda weight: relative_positions.t5_bias(weight, LENGTH, LENGTH, bidirectional=True), (_random(32, HEADS),)
+    ),
+    "functional.t5_buckets": lambda: Block(
+        lambda: relative_positions.t5_buckets(
+            relative_positions.relative_positions(LENGTH, LENGTH), bidirectional=False
+        ),
+        (),
+    ),
+    "functional.token_jacobian": lambda: Block(
+        lambda x: jacobian.token_jacobian(torch.tanh, x), (_random(FEW, HEADS),)
+    ),
+    "functional.yarn_scaling": lambda: Block(
+        lambda x: rotary.yarn_scaling(x, factor=3.0, original_length=LENGTH), (_frequencies(),)
+    ),
+    "nn.ALiBi": lambda: Block(_OverKeys(ALiBi(HEADS)), (_heads(),)),
     "nn.ConvolutionBlock": lambda: Block(ConvolutionBlock(3, 13, 3), (_image(),)),
     "nn.DecoderLayer": lambda: Block(DecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(), _sequence() + 1)),
     "nn.EncoderLayer": lambda: Block(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.1), (_sequence(),)),
     "nn.FeedForward": lambda: Block(FeedForward(WIDTH, HIDDEN), (_sequence(),)),
+    "nn.GatedFeedForward": lambda: Block(GatedFeedForward(WIDTH, HIDDEN), (_sequence(),)),
+    "nn.LayerNorm": lambda: Block(LayerNorm(WIDTH), (_sequence(),)),
     "nn.LearnedPositions": lambda: Block(LearnedPositions(LENGTH, WIDTH), (_sequence(),)),
     "nn.MultiHeadAttention": lambda: Block(MultiHeadAttention(WIDTH, HEADS), (_sequence(), _sequence() + 1)),
+    "nn.NoPositions": lambda: Block(NoPositions(), (_sequence(),)),
+    "nn.RMSNorm": lambda: Block(RMSNorm(WIDTH), (_sequence(),)),
+    "nn.RelativePositions": lambda: Block(_OverKeys(RelativePositions(WIDTH // HEADS)), (_heads(),)),
     "nn.Residual": lambda: Block(_Doubled(), (_sequence(),)),
+    "nn.RotaryPositions": lambda: Block(RotaryPositions(_frequencies(), LENGTH), (_random(BATCH, HEADS, LENGTH, 14),)),
     "nn.SinusoidalPositions": lambda: Block(
         SinusoidalPositions(LENGTH, WIDTH - 1), (_random(BATCH, LENGTH, WIDTH - 1),)
     ),
+    "nn.T5Bias": lambda: Block(_OverKeys(T5Bias(HEADS, bidirectional=True)), (_heads(),)),
     "models.cnn": lambda: _model("cnn", {"channels": (8, 13), "hidden": 30}, _random(FEW, 3, SIZE, SIZE)),
     "models.encoder-decoder": lambda: _model(
         "encoder-decoder", _TRANSFORMER | {"encoder_layers": 1, "decoder_layers": 1}, _tokens(), _tokens().flip(1)
     ),
     "models.language-model": lambda: _model("language-model", _TRANSFORMER | {"num_layers": 1}, _tokens()),
+    "models.llama": lambda: _model(
+        "llama", _TRANSFORMER | {"num_layers": 1, "num_key_value_heads": 1, "window": 7, "qk_norm": True}, _tokens()
+    ),
 }
 # Operations that have no deterministic form on one device or another.
 SUSPECTS: dict[str, Callable[[], Any]] = {
@@ -226,6 +314,18 @@ def _has_no_deterministic_form(call: Callable[[], Any]) -> bool:
     except RuntimeError as error:
         return "deterministic" in str(error)
     return False
+
+
+class _OverKeys(nn.Module):
+    """A bias on scores, for as many keys as queries."""
+
+    def __init__(self, bias: nn.Module) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, query: Tensor) -> Tensor:
+        found: Tensor = self.bias(query, query.shape[-2])
+        return found
 
 
 class _Doubled(nn.Module):

@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 
 from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, nearest
-from glassrun.models.arguments import ARGUMENTS, Arguments
+from glassrun.models.arguments import ARGUMENTS, ROTARY_SCALINGS, Arguments, LlamaArguments
 from glassrun.plain import parse_yaml, plain_values
 
 FREE = "free of the numerical contract"
@@ -211,7 +211,11 @@ TASK_SOURCES = {
     "language-model": ("text", "python-topics"),
     "translate": ("pairs", "dates"),
 }
-TASK_MODELS = {"classify": ("cnn",), "language-model": ("language-model",), "translate": ("encoder-decoder",)}
+TASK_MODELS = {
+    "classify": ("cnn",),
+    "language-model": ("language-model", "llama"),
+    "translate": ("encoder-decoder",),
+}
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
@@ -640,6 +644,8 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "tokenizer": (PairsBpe if values["data"].get("source") == "pairs" else Bpe)
                 if section.get("kind") == "bpe"
                 else TokenizerFile,
+                "rotary_scaling": LlamaArguments,
+                **ROTARY_SCALINGS,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jaxtyping import Bool, Float, Int, TypeCheckError, jaxtyped
 
 from glassrun.functional import attention as source
+from glassrun.functional import masks
 
 BATCH, HEADS, QUERIES, KEYS, D_K, D_V = 2, 3, 5, 7, 11, 13
 properties = settings(max_examples=25, deadline=None)
@@ -22,7 +23,9 @@ def checked(function):
     """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
     copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Bool": Bool, "Float": Float, "Int": Int})
+    copy.__annotations__ = typing.get_type_hints(
+        function, {**function.__globals__, "Bool": Bool, "Float": Float, "Int": Int}
+    )
     return jaxtyped(typechecker=beartype)(copy)
 
 
@@ -31,8 +34,8 @@ attention, attention_weights, causal_mask, padding_mask, split_heads, merge_head
     for function in (
         source.attention,
         source.attention_weights,
-        source.causal_mask,
-        source.padding_mask,
+        masks.causal_mask,
+        masks.padding_mask,
         source.split_heads,
         source.merge_heads,
     )
@@ -250,8 +253,8 @@ def test_dropout_zeroes_weights_and_scales_the_rest():
     assert torch.equal(weights, attention_weights(query, key))
 
 
-def test_causal_mask_is_the_lower_triangle():
-    expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]
+def test_causal_mask_is_the_lower_triangle_at_the_end():
+    expected = [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert causal_mask(3, 5).int().tolist() == expected
     assert causal_mask(3, 5).dtype == torch.bool
 

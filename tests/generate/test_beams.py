@@ -33,7 +33,9 @@ def all_texts(model: Any, start: list[int], alpha: float) -> list[Found]:
         with torch.no_grad():
             logs = torch.log_softmax(model(rows[:, :-1]).double(), -1)
         own = logs[:, len(start) - 1 :].gather(-1, rows[:, len(start) :, None])[..., 0].sum(-1)
-        scored += [Found(text, log / length_penalty(length, alpha)) for text, log in zip(texts, own.tolist())]
+        scored += [
+            Found(text, log / length_penalty(length, alpha)) for text, log in zip(texts, own.tolist(), strict=True)
+        ]
     return sorted(scored, key=lambda text: -text.score)
 
 

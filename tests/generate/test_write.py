@@ -204,7 +204,7 @@ def test_sources_in_a_batch_are_written_as_alone():
         at_once = write(writer, begin, Greedy(), [0] * 6, count=10, stop=(END,))
         assert [[BEGIN, *written] for written in at_once] == [greedy(model, source, 11) for source in sources]
         lengths |= {len(written) for written in at_once}
-    assert len(lengths) > 2
+    assert len(lengths) > 1
 
 
 def test_other_prompts_are_drawn_apart():

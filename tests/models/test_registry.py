@@ -10,7 +10,13 @@ from torch import nn
 
 from glassrun.config import ImportedModel
 from glassrun.errors import ModelError
-from glassrun.models.arguments import ARGUMENTS, CNNArguments, EncoderDecoderArguments, LanguageModelArguments
+from glassrun.models.arguments import (
+    ARGUMENTS,
+    CNNArguments,
+    EncoderDecoderArguments,
+    LanguageModelArguments,
+    LlamaArguments,
+)
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
@@ -33,6 +39,7 @@ SMALL = {
         kind="encoder-decoder", encoder_layers=1, decoder_layers=2, d_model=15, num_heads=3
     ),
     "language-model": LanguageModelArguments(kind="language-model", num_layers=2, d_model=15, num_heads=3),
+    "llama": LlamaArguments(kind="llama", num_layers=2, d_model=24, num_heads=4, num_key_value_heads=2),
 }
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(SMALL))
 

@@ -1,4 +1,4 @@
-"""Positional encodings: what tells attention, which is blind to order, where a token stands."""
+"""Sinusoidal positions: what tells attention, which is blind to order, where a token stands."""
 
 from __future__ import annotations
 
@@ -31,3 +31,27 @@ def sinusoidal_positions(length: int, d_model: int) -> Float[Tensor, "length d_m
     table[:, 0::2] = torch.sin(angle)
     table[:, 1::2] = torch.cos(angle[:, : d_model // 2])
     return table.to(torch.float32)
+
+
+def sinusoidal_shift(k: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
+    """The matrix that moves every position's encoding k positions on: PE[p + k] = T PE[p], whatever p is.
+
+    It turns each pair of sine and cosine by the angle of k.
+
+    >>> table = sinusoidal_positions(8, 4)
+    >>> torch.allclose(sinusoidal_shift(3, 4) @ table[2], table[5], atol=1e-6)
+    True
+
+    Raises:
+        ValueError: d_model is odd: the last sine would need its cosine.
+
+    Source: Vaswani et al. 2017, section 3.5: what they chose the encoding for.
+    """
+    if d_model % 2:
+        raise ValueError(f"d_model is {d_model}; expected an even one, so that every sine has its cosine")
+    angle = k / 10000.0 ** (torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    shift = torch.zeros(d_model, d_model, dtype=torch.float64)
+    even, odd = torch.arange(0, d_model, 2), torch.arange(1, d_model, 2)
+    shift[even, even], shift[even, odd] = torch.cos(angle), torch.sin(angle)
+    shift[odd, even], shift[odd, odd] = -torch.sin(angle), torch.cos(angle)
+    return shift.to(torch.float32)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from glassrun.nn.attention import MultiHeadAttention
-from glassrun.nn.feedforward import FeedForward
+from glassrun.nn.feedforward import FeedForward, GatedFeedForward
+from glassrun.nn.normalisation import LayerNorm, RMSNorm
 
 # Shown as one layer each, not as the linear layers inside them.
-_UNITS = (MultiHeadAttention, FeedForward)
+_UNITS = (MultiHeadAttention, FeedForward, GatedFeedForward)
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,13 @@ def _settings(module: nn.Module) -> str:
     """What a layer was made with, in a few words."""
     match module:
         case MultiHeadAttention():
-            return f"{module.num_heads} heads of {module.output.in_features // module.num_heads} features"
-        case FeedForward():
+            shared = module.num_key_value_heads
+            of = "" if shared == module.num_heads else f", {shared} of keys and values"
+            return f"{module.num_heads} heads of {module.d_k} features{of}"
+        case FeedForward() | GatedFeedForward():
             widths = (module.expand.in_features, module.expand.out_features, module.contract.out_features)
-            return f"{' → '.join(map(str, widths))}, {module.activation.__name__}"
+            gate = ", gated" if isinstance(module, GatedFeedForward) else ""
+            return f"{' → '.join(map(str, widths))}, {module.activation.__name__}{gate}"
         case nn.Linear():
             return f"{module.in_features} → {module.out_features}{_no_bias(module)}"
         case nn.Conv2d():
@@ -108,6 +112,8 @@ def _settings(module: nn.Module) -> str:
             return f"{module.num_features} features"
         case nn.LayerNorm():
             return f"{_by(module.normalized_shape)} features"
+        case LayerNorm() | RMSNorm():
+            return f"{module.features} features"
         case nn.Dropout():
             return f"{module.p * 100:g} %"
         case nn.Flatten():

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(ge=1.0)]
+# A test holds these against the modules that take them, which cannot be imported without torch.
+Activation = Literal["relu", "gelu", "gelu-tanh", "silu", "relu2", "swiglu", "geglu", "geglu-tanh"]
+Positions = Literal["sinusoidal", "learned", "rotary", "alibi", "relative", "t5", "none"]
 
 
 class Arguments(BaseModel):
@@ -45,19 +49,24 @@ class TransformerArguments(Arguments):
     num_heads: Positive = 4
     d_ff: Positive | None = None  # None: four times d_model
     dropout: Probability = 0.0
-    activation: Literal["relu", "gelu"] = "relu"
+    activation: Activation = "relu"
     norm: Literal["pre", "post"] = "pre"
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    positions: Positions = "sinusoidal"
     tie_embeddings: bool = True
 
     @model_validator(mode="after")
-    def _heads_divide_d_model(self) -> Self:
+    def _heads_fit(self) -> Self:
         if self.d_model % self.num_heads:
             fitting = [heads for heads in range(1, self.d_model + 1) if self.d_model % heads == 0]
             nearest = min(fitting, key=lambda heads: (abs(heads - self.num_heads), heads))
             raise ValueError(
                 f"num_heads is {self.num_heads}, which does not divide d_model {self.d_model}; "
                 f"the nearest number of heads that does is {nearest}"
+            )
+        if self.positions == "rotary" and self.d_model // self.num_heads % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of features, but d_model {self.d_model} / num_heads {self.num_heads} is "
+                f"{self.d_model // self.num_heads}; make it even"
             )
         return self
 
@@ -72,6 +81,7 @@ class EncoderDecoderArguments(TransformerArguments):
     kind: Literal["encoder-decoder"]
     encoder_layers: Positive = 2
     decoder_layers: Positive = 2
+    tie_embeddings: bool | Literal["all"] = True  # type: ignore[assignment]
 
 
 class LanguageModelArguments(TransformerArguments):
@@ -79,13 +89,107 @@ class LanguageModelArguments(TransformerArguments):
 
     kind: Literal["language-model"]
     num_layers: Positive = 4
-    activation: Literal["relu", "gelu"] = "gelu"
-    positions: Literal["sinusoidal", "learned"] = "learned"
+    activation: Activation = "gelu"
+    positions: Positions = "learned"
     bias: bool = True
+
+
+class LinearScaling(Arguments):
+    """Rotary positions `factor` times as dense (Chen et al. 2023)."""
+
+    kind: Literal["linear"]
+    factor: Factor
+
+
+class NTKScaling(Arguments):
+    """The base of rotary positions raised, so that the slowest pair turns `factor` times as slowly."""
+
+    kind: Literal["ntk"]
+    factor: Factor
+
+
+class Llama3Scaling(Arguments):
+    """Pairs that turn seldom within `original_length` slowed by `factor` (Llama 3.1)."""
+
+    kind: Literal["llama3"]
+    factor: Factor
+    original_length: Positive
+    low_frequency_factor: Annotated[float, Field(gt=0.0)] = 1.0
+    high_frequency_factor: Annotated[float, Field(gt=0.0)] = 4.0
+
+    @model_validator(mode="after")
+    def _low_is_lower(self) -> Self:
+        if self.high_frequency_factor <= self.low_frequency_factor:
+            raise ValueError(
+                f"high_frequency_factor is {self.high_frequency_factor}; it must be above low_frequency_factor "
+                f"{self.low_frequency_factor}"
+            )
+        return self
+
+
+class YarnScaling(Arguments):
+    """The same by the pairs' numbers, and attention kept as sharp (Peng et al. 2023)."""
+
+    kind: Literal["yarn"]
+    factor: Factor
+    original_length: Positive
+    beta_fast: Annotated[float, Field(gt=0.0)] = 32.0
+    beta_slow: Annotated[float, Field(gt=0.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _slow_is_slower(self) -> Self:
+        if self.beta_fast <= self.beta_slow:
+            raise ValueError(f"beta_fast is {self.beta_fast}; it must be above beta_slow {self.beta_slow}")
+        return self
+
+
+ROTARY_SCALINGS: dict[str, type[Arguments]] = {
+    "linear": LinearScaling,
+    "ntk": NTKScaling,
+    "llama3": Llama3Scaling,
+    "yarn": YarnScaling,
+}
+
+
+class LlamaArguments(Arguments):
+    """A decoder-only Transformer as Llama is: RMS norms, rotary positions, SwiGLU, no biases."""
+
+    kind: Literal["llama"]
+    num_layers: Positive = 4
+    d_model: Positive = 128
+    num_heads: Positive = 4
+    num_key_value_heads: Positive | None = None  # None: as many as num_heads
+    d_ff: Positive | None = None  # None: 8/3 of d_model, rounded up to a multiple of 64
+    dropout: Probability = 0.0
+    eps: Annotated[float, Field(gt=0.0)] = 1e-5
+    qk_norm: bool = False
+    window: Positive | None = None  # None: all that stands before
+    rotary_base: Annotated[float, Field(gt=1.0)] = 10000.0
+    rotary_scaling: (
+        Annotated[LinearScaling | NTKScaling | Llama3Scaling | YarnScaling, Field(discriminator="kind")] | None
+    ) = None
+    tie_embeddings: bool = False
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.d_model % (2 * self.num_heads):
+            raise ValueError(
+                f"d_model is {self.d_model}; it must be a multiple of 2 · num_heads ({2 * self.num_heads}): rotary "
+                "positions turn pairs of the features of a head"
+            )
+        groups = self.num_key_value_heads
+        if groups is not None and self.num_heads % groups:
+            raise ValueError(f"num_key_value_heads is {groups}, which does not divide num_heads {self.num_heads}")
+        return self
+
+    @property
+    def feed_forward_width(self) -> int:
+        return self.d_ff or -(-8 * self.d_model // (3 * 64)) * 64
 
 
 ARGUMENTS: dict[str, type[Arguments]] = {
     "cnn": CNNArguments,
     "encoder-decoder": EncoderDecoderArguments,
     "language-model": LanguageModelArguments,
+    "llama": LlamaArguments,
 }

@@ -16,6 +16,7 @@ from glassrun.models.arguments import Arguments
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
+from glassrun.models.llama import llama
 from glassrun.nn.initialisation import initialise
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "encoder-decoder": EncoderDecoder,
     "language-model": LanguageModel,
+    "llama": llama,
 }
 FACTS = {
     "cnn": ("in_channels", "image_height", "image_width", "num_classes"),
     "encoder-decoder": ("source_vocabulary_size", "target_vocabulary_size", "max_length", "padding_token"),
     "language-model": ("vocabulary_size", "max_length"),
+    "llama": ("vocabulary_size", "max_length"),
 }
 
 
@@ -46,15 +49,24 @@ def build(arguments: Arguments | ImportedModel, facts: Mapping[str, int], seed: 
     """
     if not isinstance(arguments, Arguments):
         return _imported(arguments, facts, seed)
+    # torch's layers draw a start of their own, which is replaced below: nobody's generator moves for that.
+    with torch.random.fork_rng(devices=[]):
+        model = construct(arguments, facts)
+    initialise(model, seed, model.start)  # type: ignore[arg-type]
+    return model
+
+
+def construct(arguments: Arguments, facts: Mapping[str, int]) -> nn.Module:
+    """The model with whatever its layers start from: to be counted, or filled with weights that are there already.
+
+    Raises:
+        ModelError: it does not fit the data.
+    """
     values = arguments.model_dump()
     kind = values.pop("kind")
     if "d_ff" in values:
         values["d_ff"] = arguments.feed_forward_width  # type: ignore[attr-defined]
-    # torch's layers draw a start of their own, which is replaced below: nobody's generator moves for that.
-    with torch.random.fork_rng(devices=[]):
-        model = MODELS[kind](**{name: facts[name] for name in FACTS[kind]}, **values)
-    initialise(model, seed, model.start)  # type: ignore[arg-type]
-    return model
+    return MODELS[kind](**{name: facts[name] for name in FACTS[kind]}, **values)
 
 
 def _imported(section: ImportedModel, facts: Mapping[str, int], seed: int) -> nn.Module:

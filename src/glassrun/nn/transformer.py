@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from torch import Tensor, nn
 
-from glassrun.nn.attention import MultiHeadAttention
-from glassrun.nn.feedforward import FeedForward
+from glassrun.nn.attention import HeadOptions, MultiHeadAttention
+from glassrun.nn.cache import KeysAndValues, KeyValueCache, LayerCache
+from glassrun.nn.feedforward import Activation, make_feed_forward
+from glassrun.nn.normalisation import Normalisation, make_norm
+from glassrun.nn.positions import ALiBi, RelativePositions, RotaryPositions, T5Bias
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-Activation = Literal["relu", "gelu"]
 Norm = Literal["pre", "post"]
+ScoreBias = ALiBi | T5Bias | RelativePositions
 
 
 class Residual(nn.Module):
@@ -25,15 +28,26 @@ class Residual(nn.Module):
 
     Arguments:
         d_model: features of a token.
-        norm: where the layer norm stands.
+        norm: where the norm stands.
         dropout: share of the part's output set to zero in training.
-        bias: whether the norm has one.
+        bias: whether a layer norm has one.
+        normalisation: layer or rms.
+        eps: the norm's ε.
     """
 
-    def __init__(self, d_model: int, *, norm: Norm, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        norm: Norm,
+        dropout: float = 0.0,
+        bias: bool = True,
+        normalisation: Normalisation = "layer",
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         self.place: Norm = norm
-        self.norm = nn.LayerNorm(d_model, bias=bias)
+        self.norm = make_norm(normalisation, d_model, eps=eps, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -52,8 +66,11 @@ class EncoderLayer(nn.Module):
         d_model, num_heads, d_ff: features of a token, heads, features inside the feed-forward network.
         dropout: after attention weights and after each part, in training.
         activation: of the feed-forward network.
-        norm: where the layer norms stand.
-        bias: whether linear layers and norms have one.
+        norm: where the norms stand.
+        bias: whether linear layers and layer norms have one.
+        normalisation, eps: the kind of norm, and its ε.
+        rotary, score_bias, window: of the attention, see `MultiHeadAttention`.
+        heads: num_key_value_heads, d_k and qk_norm of the attention.
     """
 
     def __init__(
@@ -66,12 +83,31 @@ class EncoderLayer(nn.Module):
         activation: Activation = "relu",
         norm: Norm = "pre",
         bias: bool = True,
+        normalisation: Normalisation = "layer",
+        eps: float = 1e-5,
+        rotary: RotaryPositions | None = None,
+        score_bias: ScoreBias | None = None,
+        window: int | None = None,
+        **heads: Unpack[HeadOptions],
     ) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout)
-        self.attention_residual = Residual(d_model, norm=norm, dropout=dropout, bias=bias)
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
-        self.feed_forward_residual = Residual(d_model, norm=norm, dropout=dropout, bias=bias)
+
+        def residual() -> Residual:
+            return Residual(d_model, norm=norm, dropout=dropout, bias=bias, normalisation=normalisation, eps=eps)
+
+        self.attention = MultiHeadAttention(
+            d_model,
+            num_heads,
+            bias=bias,
+            dropout=dropout,
+            rotary=rotary,
+            score_bias=score_bias,
+            window=window,
+            **heads,
+        )
+        self.attention_residual = residual()
+        self.feed_forward = make_feed_forward(d_model, d_ff, activation=activation, bias=bias)
+        self.feed_forward_residual = residual()
 
     def forward(
         self,
@@ -79,9 +115,11 @@ class EncoderLayer(nn.Module):
         *,
         mask: Bool[Tensor, "batch #heads #query key"] | None = None,
         causal: bool = False,
+        cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
-        """The tokens after this layer; `mask` and `causal` as for `MultiHeadAttention`."""
-        x = self.attention_residual(x, lambda y: self.attention(y, y, mask=mask, causal=causal))
+        """The tokens after this layer; `mask`, `causal` and `cache` as for `MultiHeadAttention`."""
+        tokens = None if cache is None else cache.tokens
+        x = self.attention_residual(x, lambda y: self.attention(y, y, mask=mask, causal=causal, cache=tokens))
         x = self.feed_forward_residual(x, self.feed_forward)
         return x
 
@@ -89,7 +127,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention to the encoder's output, then the feed-forward network.
 
-    Arguments: as for `EncoderLayer`.
+    Arguments: as for `EncoderLayer`; `rotary`, `score_bias` and `window` are of the self-attention, `heads` of both.
     """
 
     def __init__(
@@ -102,14 +140,33 @@ class DecoderLayer(nn.Module):
         activation: Activation = "relu",
         norm: Norm = "pre",
         bias: bool = True,
+        normalisation: Normalisation = "layer",
+        eps: float = 1e-5,
+        rotary: RotaryPositions | None = None,
+        score_bias: ScoreBias | None = None,
+        window: int | None = None,
+        **heads: Unpack[HeadOptions],
     ) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout)
-        self.self_attention_residual = Residual(d_model, norm=norm, dropout=dropout, bias=bias)
-        self.cross_attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout)
-        self.cross_attention_residual = Residual(d_model, norm=norm, dropout=dropout, bias=bias)
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
-        self.feed_forward_residual = Residual(d_model, norm=norm, dropout=dropout, bias=bias)
+
+        def residual() -> Residual:
+            return Residual(d_model, norm=norm, dropout=dropout, bias=bias, normalisation=normalisation, eps=eps)
+
+        self.self_attention = MultiHeadAttention(
+            d_model,
+            num_heads,
+            bias=bias,
+            dropout=dropout,
+            rotary=rotary,
+            score_bias=score_bias,
+            window=window,
+            **heads,
+        )
+        self.self_attention_residual = residual()
+        self.cross_attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout, **heads)
+        self.cross_attention_residual = residual()
+        self.feed_forward = make_feed_forward(d_model, d_ff, activation=activation, bias=bias)
+        self.feed_forward_residual = residual()
 
     def forward(
         self,
@@ -117,6 +174,7 @@ class DecoderLayer(nn.Module):
         memory: Float[Tensor, "batch source d_model"],
         *,
         memory_mask: Bool[Tensor, "batch #heads #target source"] | None = None,
+        cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch target d_model"]:
         """The target's tokens after this layer.
 
@@ -124,8 +182,16 @@ class DecoderLayer(nn.Module):
             x: Float[batch, target, d_model].
             memory: Float[batch, source, d_model], the encoder's output.
             memory_mask: where in the source each target token may look.
+            cache: what was computed for the tokens before these and, at the first call, for the memory.
         """
-        x = self.self_attention_residual(x, lambda y: self.self_attention(y, y, causal=True))
-        x = self.cross_attention_residual(x, lambda y: self.cross_attention(y, memory, mask=memory_mask))
+        tokens: KeyValueCache | None = None
+        source: Tensor | KeysAndValues = memory
+        if cache is not None:
+            tokens = cache.tokens
+            if cache.memory is None:
+                cache.memory = self.cross_attention.keys_and_values(memory)
+            source = cache.memory
+        x = self.self_attention_residual(x, lambda y: self.self_attention(y, y, causal=True, cache=tokens))
+        x = self.cross_attention_residual(x, lambda y: self.cross_attention(y, source, mask=memory_mask))
         x = self.feed_forward_residual(x, self.feed_forward)
         return x
