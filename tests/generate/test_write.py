@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from glassrun.data.tokenizers import BEGIN, END
 from glassrun.errors import ModelError
-from glassrun.generate.decoding import Greedy, Sampling, key
+from glassrun.generate.beams import beam_search
+from glassrun.generate.decoding import Beams, Greedy, Sampling, key
 from glassrun.generate.write import write
 from glassrun.generate.writers import TextWriter, TranslationWriter
 from writing import VOCABULARY, draw, greedy, language_model, translator
@@ -224,3 +225,28 @@ def test_every_token_is_heard_as_it_comes():
 def test_logits_that_are_no_numbers_are_refused():
     with pytest.raises(ModelError, match="no numbers"):
         draw(fixed([0.0, math.nan]))
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+
+def test_texts_with_a_cache_are_those_without() -> None:
+    """Beyond the context, too, and with beams that change their order."""
+    for seed in range(6):
+        model, other = language_model(seed), translator(seed)
+        assert hasattr(model, "new_cache")
+        assert draw(model, 13, tokens=(3, 1)) == draw(lambda tokens, m=model: m(tokens), 13, tokens=(3, 1))
+        begin, sources = torch.tensor([[BEGIN]]), torch.tensor([[3, 5, 4]])
+        plain = TranslationWriter(lambda *inputs, m=other: m(*inputs), sources)
+        found = [
+            beam_search(writer, begin, Beams(5), count=9, stop=(END,))
+            for writer in (TranslationWriter(other, sources), plain)
+        ]
+        assert [text.tokens for text in found[0]] == [text.tokens for text in found[1]]
+
+
+def test_with_a_cache_every_token_is_read_once() -> None:
+    model, read = language_model(1), []
+    model.embedding.register_forward_hook(lambda _module, args, _output: read.append(args[0].shape[1]))
+    draw(model, 6, tokens=(3, 1), context=5)
+    assert read == [2, 1, 1, 1, 5, 5]  # within the context one by one, beyond it the last five at other positions

@@ -28,9 +28,12 @@ def of_run(header: Mapping[str, Any], where: str) -> Recorded | None:
     """
     if "encoding" not in header:
         return None
-    found = Recorded(from_plain(header["encoding"]), header["data"])
-    steps = found.manifest["preprocessing"]
-    known = all(any(tokenizer.described().items() <= step.items() for step in steps) for tokenizer in _of(found))
+    try:
+        found = Recorded(from_plain(header["encoding"]), header["data"])
+        steps = found.manifest["preprocessing"]
+        known = all(any(tokenizer.described().items() <= step.items() for step in steps) for tokenizer in _of(found))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{where}: not what a run says of its data: {type(error).__name__}: {error}") from None
     if not known or manifest_digest(found.manifest) != header["data_digest"]:
         raise DataError(f"{where}: its tokenizer is not the one that the run began with. Restore run.json from a copy")
     return found
