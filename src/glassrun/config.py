@@ -197,6 +197,69 @@ class DatesData(BuiltInData):
         return self
 
 
+class HubImages(Section):
+    """Which columns of a table are pictures and their classes. With `image_size`, all are scaled to that size."""
+
+    image: str = "image"
+    label: str = "label"
+    image_size: Annotated[int, Field(ge=2)] | None = None
+
+
+class HubText(Section):
+    """Which column of a table is text; its rows, one after the other, are cut into windows of `context` tokens."""
+
+    column: str = "text"
+    tokenizer: OneTokenizer = "char"
+    context: Count = 64
+
+
+class HubPairs(Section):
+    """Which columns of a table are a text and its translation; or, inside the column `translation`, which keys."""
+
+    source: str
+    target: str
+    translation: str | None = None
+    tokenizer: PairTokenizer = "char"
+    max_length: Count = 256
+
+
+class HubData(Data):
+    """A data set in the form of the Hugging Face hub: of a local folder, or of a repository there at a revision."""
+
+    source: Literal["hub"]
+    path: Annotated[str | None, Free] = None
+    repository: Annotated[str | None, Free] = None
+    revision: Annotated[str | None, Free] = None  # None: main; the commit that it stands for is in the data manifest
+    subset: str | None = None
+    split: Literal["official", "hash", "tail"] | None = None  # None: official where there is another part than train
+    images: HubImages | None = None
+    text: HubText | None = None
+    pairs: HubPairs | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if (self.path is None) == (self.repository is None):
+            raise ValueError("expected either path (a folder) or repository (its name on the hub)")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("revision would be ignored with path: it is a repository's")
+        if len(self.reads) != 1:
+            raise ValueError(
+                f"expected exactly one of images, text and pairs, found {' and '.join(self.reads) or 'none'}: it says "
+                "which columns are read"
+            )
+        if self.split == ("hash" if self.text else "tail"):
+            raise ValueError(f"split: {self.split} is not for {self.reads[0]}")
+        return self
+
+    @property
+    def reads(self) -> list[str]:
+        """images, text or pairs."""
+        return [name for name in HUB_TASKS if getattr(self, name) is not None]
+
+
+HUB_TASKS = {"images": "classify", "text": "language-model", "pairs": "translate"}
+
+
 DATA: dict[str, type[Data]] = {
     "digits": DigitsData,
     "images": ImagesData,
@@ -204,12 +267,13 @@ DATA: dict[str, type[Data]] = {
     "python-topics": PythonTopicsData,
     "pairs": PairsData,
     "dates": DatesData,
+    "hub": HubData,
 }
 
 TASK_SOURCES = {
-    "classify": ("digits", "images"),
-    "language-model": ("text", "python-topics"),
-    "translate": ("pairs", "dates"),
+    "classify": ("digits", "images", "hub"),
+    "language-model": ("text", "python-topics", "hub"),
+    "translate": ("pairs", "dates", "hub"),
 }
 TASK_MODELS = {
     "classify": ("cnn",),
@@ -449,6 +513,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"task {self.task} reads data of source {' or '.join(TASK_SOURCES[self.task])}, not {source!r}"
                 )
+            if isinstance(self.data, HubData) and HUB_TASKS[self.data.reads[0]] != self.task:
+                raise ValueError(f"task {self.task} does not read {self.data.reads[0]} of the data section")
             kind = getattr(self.model, "kind", None)
             if kind is not None and kind not in TASK_MODELS[self.task]:
                 raise ValueError(
@@ -596,10 +662,20 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     if lock:
         paths["lock"] = _absolute(lock)
     changed: dict[str, Any] = {**paths}
-    tokenizer = getattr(recipe.data, "tokenizer", None)
-    if isinstance(tokenizer, TokenizerFile):
-        changed["tokenizer"] = tokenizer.model_copy(update={"path": _absolute(tokenizer.path)})
+    changed |= _with_absolute_tokenizer(recipe.data)
+    for name in HUB_TASKS if isinstance(recipe.data, HubData) else ():
+        part = getattr(recipe.data, name)
+        if found := _with_absolute_tokenizer(part):
+            changed[name] = part.model_copy(update=found)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)}) if changed else recipe
+
+
+def _with_absolute_tokenizer(section: Section | None) -> dict[str, Any]:
+    """The field `tokenizer`, if it names a file."""
+    tokenizer = getattr(section, "tokenizer", None)
+    if not isinstance(tokenizer, TokenizerFile):
+        return {}
+    return {"tokenizer": tokenizer.model_copy(update={"path": _absolute(tokenizer.path)})}
 
 
 def _absolute(path: str) -> str:
@@ -641,7 +717,10 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "track": Track,
                 "mlflow": Mlflow,
                 "wandb": Wandb,
-                "tokenizer": (PairsBpe if values["data"].get("source") == "pairs" else Bpe)
+                "images": HubImages,
+                "text": HubText,
+                "pairs": HubPairs,
+                "tokenizer": (PairsBpe if "pairs" in (values["data"].get("source"), *location) else Bpe)
                 if section.get("kind") == "bpe"
                 else TokenizerFile,
                 "rotary_scaling": LlamaArguments,

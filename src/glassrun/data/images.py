@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ _PARTS |= {"test": "test", "testing": "test"}
 
 
 @dataclass
-class _Found:
-    """Images of one part: train, validation, test, or "all" where the source does not say."""
+class Found:
+    """Images of one part, train, validation, test, or "all" where the source does not say, and each one's class."""
 
     part: str
     pixels: Pixels
@@ -42,28 +43,64 @@ def load(section: ImagesData) -> Dataset:
         DataError: a file or folder is missing, empty, damaged, or its images do not fit the others.
     """
     found = _all_parts(section)
+    if section.split == "hash" and (section.validation or section.test):
+        raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
+    assert section.path is not None, "checked by the recipe"
+    return dataset(
+        found,
+        source=section.source,
+        split=section.split,
+        image_size=section.image_size,
+        where=section.path,
+        files={name: digest for part in found for name, digest in part.files.items()},
+    )
+
+
+def dataset(
+    found: list[Found],
+    *,
+    source: str,
+    split: Literal["official", "hash", "tail"] | None,
+    image_size: int | None,
+    where: str,
+    files: Mapping[str, str],
+    versions: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Images as a data set.
+
+    Arguments:
+        found: the parts, train or "all" among them.
+        source: its name.
+        split, image_size: of the recipe.
+        where: names the images in errors.
+        files, versions: where they came from, for the manifest.
+
+    Raises:
+        DataError: the images of one part do not fit the others, or too few are there.
+    """
     _same_shape(found)
     pixels = _Joined([part.pixels for part in found])
     names = [name for part in found for name in part.names]
     keys = [image_key(pixels[index], name) for index, name in enumerate(names)]
     parts = [part.part for part in found for _ in part.names]
-    indices, rule = _indices(section, parts, keys)
+    indices, rule = _indices(split, where, parts, keys)
     classes = _classes([names[index] for index in indices["train"]])
-    labels = _labels(names, classes, parts, section)
+    labels = _labels(names, classes, parts, where)
     splits = {name: LabelledImages(pixels, keys, labels, chosen, classes) for name, chosen in indices.items()}
     encoding = encoded(splits, _LEVELS)
-    scaling = [{"step": "scale", "size": section.image_size}] if section.image_size else []
+    scaling = [{"step": "scale", "size": image_size}] if image_size else []
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
         preprocessing=[*scaling, *preprocessing(encoding)],
-        files={name: digest for part in found for name, digest in part.files.items()},
+        files=files,
+        versions=versions,
     )
     return Dataset(splits, described, facts(encoding), encoding)
 
 
-def _all_parts(section: ImagesData) -> list[_Found]:
+def _all_parts(section: ImagesData) -> list[Found]:
     """What `path`, `validation` and `test` hold."""
     assert section.path is not None, "checked by the recipe"
     found = list(_parts_at(section.path, section.image_size, "all"))
@@ -73,13 +110,13 @@ def _all_parts(section: ImagesData) -> list[_Found]:
                 raise ConfigError(f"data.{part}: {section.path} already has a {part} part; leave one of them out")
             found += _parts_at(place, section.image_size, part)
     if any(other.part != "all" for other in found):
-        found = [_Found("train", f.pixels, f.names, f.files) if f.part == "all" else f for f in found]
+        found = [Found("train", f.pixels, f.names, f.files) if f.part == "all" else f for f in found]
     if not any(other.part in ("all", "train") for other in found):
         raise DataError(f"{section.path}: expected a training part, found only {found[0].part}")
     return found
 
 
-def _parts_at(place: str, size: int | None, part: str) -> Iterator[_Found]:
+def _parts_at(place: str, size: int | None, part: str) -> Iterator[Found]:
     """The parts of one place: two idx files, a folder of them, or folders of pictures by class."""
     if "," in place and what_is_at(Path(place)) == "nothing":
         first, _, second = place.partition(",")
@@ -117,15 +154,15 @@ def _split_folders(folder: Path, part: str) -> dict[str, Path]:
     return parts
 
 
-def _idx(part: str, images: Path, labels: Path, size: int | None) -> _Found:
+def _idx(part: str, images: Path, labels: Path, size: int | None) -> Found:
     pixels, numbers = idx.images_and_labels(images, labels)
     if size is not None:
         pixels = np.stack([pictures.scaled(image, size, size) for image in pixels])
     files = file_digests((images, labels))
-    return _Found(part, pixels, [str(number) for number in numbers.tolist()], files)
+    return Found(part, pixels, [str(number) for number in numbers.tolist()], files)
 
 
-def _by_class(part: str, folder: Path, size: int | None) -> _Found:
+def _by_class(part: str, folder: Path, size: int | None) -> Found:
     """Pictures in one folder per class."""
     paths: list[Path] = []
     names: list[str] = []
@@ -137,16 +174,16 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
         names += [child.name] * len(inside)
     if not paths:
         raise DataError(f"{folder}: expected one folder of pictures per class, or idx files, found neither")
-    pixels = _decoded(paths, size)
+    pixels = decoded(paths, size)
     digest = content_key(*(file_digest(path).encode() for path in paths)).hex()
-    return _Found(part, pixels, names, {f"{folder.name} ({len(paths)} pictures)": digest})
+    return Found(part, pixels, names, {f"{folder.name} ({len(paths)} pictures)": digest})
 
 
 def _folders(folder: Path) -> list[Path]:
     return [child for child in entries(folder) if child.is_dir() and not child.name.startswith(".")]
 
 
-def _decoded(paths: list[Path], size: int | None) -> Pixels:
+def decoded(paths: Sequence[Path | pictures.Held], size: int | None) -> Pixels:
     """All pictures, each decoded once to see that it is whole; kept in memory if that is small."""
     forms = [pictures.size_and_channels(path) for path in paths]
     channels = max(form[2] for form in forms)
@@ -167,7 +204,7 @@ def _decoded(paths: list[Path], size: int | None) -> Pixels:
 class _Files:
     """Pictures that are decoded when they are needed."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Path | pictures.Held]
     channels: int
     height: int
     width: int
@@ -194,7 +231,7 @@ class _Joined:
         return self.parts[place][index - (int(self.ends[place - 1]) if place else 0)]
 
 
-def _same_shape(found: list[_Found]) -> None:
+def _same_shape(found: list[Found]) -> None:
     """All parts must hold images of one size; grey ones are taken as colour where others are in colour."""
     first = found[0].pixels[0].shape
     for part in found[1:]:
@@ -223,15 +260,15 @@ class _Coloured:
         return np.repeat(self.pixels[index], self.channels, axis=0)
 
 
-def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[dict[str, NDArray[np.int64]], str]:
+def _indices(
+    split: str | None, where: str, parts: list[str], keys: list[bytes]
+) -> tuple[dict[str, NDArray[np.int64]], str]:
     """Each split's images, and the rule in words."""
     official = "test" in parts or "validation" in parts
-    if section.split == "official" and not official:
-        raise DataError(f"{section.path}: data.split is official, but there is no test or validation part")
-    if section.split == "hash" or not official:
-        if section.validation or section.test:
-            raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
-        return _filled(by_hash(keys, SHARES), section), "hash of the image and its class, 80/10/10"
+    if split == "official" and not official:
+        raise DataError(f"{where}: data.split is official, but there is no test or validation part")
+    if split == "hash" or not official:
+        return _filled(by_hash(keys, SHARES), where), "hash of the image and its class, 80/10/10"
     of = np.array(parts)
     given = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test") if (of == name).any()}
     if "validation" in given:
@@ -240,13 +277,13 @@ def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[
     cut = by_hash([keys[index] for index in train], WITHOUT_TEST)
     own = {name: train[chosen] for name, chosen in cut.items()}
     rule = "official test; validation by hash of the image and its class, 90/10"
-    return _filled(own | {"test": given["test"]}, section), rule
+    return _filled(own | {"test": given["test"]}, where), rule
 
 
-def _filled(splits: dict[str, NDArray[np.int64]], section: ImagesData) -> dict[str, NDArray[np.int64]]:
+def _filled(splits: dict[str, NDArray[np.int64]], where: str) -> dict[str, NDArray[np.int64]]:
     """The splits that hold something; training must."""
     if not len(splits["train"]):
-        raise DataError(f"{section.path}: too few images: none fell into the training split")
+        raise DataError(f"{where}: too few images: none fell into the training split")
     return {name: chosen for name, chosen in splits.items() if len(chosen)}
 
 
@@ -260,12 +297,10 @@ def _classes(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted(unique))
 
 
-def _labels(names: list[str], classes: tuple[str, ...], parts: list[str], section: ImagesData) -> NDArray[np.int64]:
+def _labels(names: list[str], classes: tuple[str, ...], parts: list[str], where: str) -> NDArray[np.int64]:
     place = {name: label for label, name in enumerate(classes)}
     for name, part in zip(names, parts, strict=True):
         if name not in place:
-            where = f"the {part} part" if part != "all" else str(section.path)
-            raise DataError(
-                f"class {name!r} of {where} has no training image; classes there: {', '.join(classes[:20])}"
-            )
+            of = f"the {part} part" if part != "all" else where
+            raise DataError(f"class {name!r} of {of} has no training image; classes there: {', '.join(classes[:20])}")
     return np.array([place[name] for name in names], dtype=np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glassrun.config import PairsBpe, PairsData
+from glassrun.config import HubPairs, PairsBpe, PairsData
 from glassrun.data import tokenizing
 from glassrun.data.encoding import PairEncoding
 from glassrun.data.manifest import file_digests, manifest
@@ -63,14 +63,17 @@ def load(section: PairsData, recorded: Recorded | None = None) -> Dataset:
     given = {name: _two_files(place, name) for name, place in places.items() if place is not None}
     read = {name: _read(*paths) for name, paths in given.items()}
     files = file_digests(path for paths in given.values() for path in paths)
-    return dataset(section, read, recorded, where=section.path, files=files)
+    parts, rule = _split(section, read)
+    return dataset(section, parts, rule, recorded, source=section.source, where=section.path, files=files)
 
 
 def dataset(
-    section: PairsData,
-    given: dict[str, list[Pair]],
+    section: PairsData | HubPairs,
+    parts: dict[str, list[Pair]],
+    rule: str,
     recorded: Recorded | None,
     *,
+    source: str,
     where: str,
     files: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
@@ -79,21 +82,24 @@ def dataset(
 
     Arguments:
         section: of the recipe.
-        given: the pairs of the train part, and of validation and test if they are there.
+        parts: the pairs of train, and of validation and test if they are there.
+        rule: how the parts follow.
         recorded: what the run says of its data, if it has begun.
+        source: its name.
         where: names the pairs in errors.
         files, versions: where they came from, for the manifest.
 
     Raises:
         DataError: no training pair is there, or is short enough.
     """
-    parts, rule = _split(section, given, where)
+    if not parts.get("train"):
+        raise DataError(f"{where}: too few pairs: none fell into the training split")
     encoding = PairEncoding(*_tokenizers(section, parts["train"], recorded), section.max_length)
     splits, left_out = fitting(parts, encoding)
     if not splits["train"]:
         raise DataError(f"{where}: every training pair is longer than data.max_length {section.max_length}")
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
         preprocessing=preprocessing(encoding),
@@ -187,7 +193,7 @@ def _lines(path: Path) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def _split(section: PairsData, given: dict[str, list[Pair]], where: str) -> tuple[dict[str, list[Pair]], str]:
+def _split(section: PairsData, given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:
     """The pairs of every split, and the rule in words."""
     official = len(given) > 1
     if section.split == "hash" and official:
@@ -196,18 +202,24 @@ def _split(section: PairsData, given: dict[str, list[Pair]], where: str) -> tupl
         raise ConfigError("data.split is official, but neither data.validation nor data.test is given")
     if "validation" in given:
         return given, "official"
+    return without_validation(given)
+
+
+def without_validation(given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:
+    """Parts among which no validation is, with one cut off by a hash of the source, and test, too, if it is not there;
+    and the rule in words."""
     pairs = given["train"]
     keys = [content_key(source.encode()) for source, _ in pairs]
-    cut = by_hash(keys, WITHOUT_TEST if official else SHARES)
+    cut = by_hash(keys, WITHOUT_TEST if "test" in given else SHARES)
     own = {name: [pairs[index] for index in chosen] for name, chosen in cut.items() if len(chosen)}
-    if "train" not in own:
-        raise DataError(f"{where}: too few pairs: none fell into the training split")
-    if official:
+    if "test" in given:
         return own | {"test": given["test"]}, "official test; validation by hash of the source, 90/10"
     return own, "hash of the source, 80/10/10"
 
 
-def _tokenizers(section: PairsData, train: Sequence[Pair], recorded: Recorded | None) -> tuple[Tokenizer, Tokenizer]:
+def _tokenizers(
+    section: PairsData | HubPairs, train: Sequence[Pair], recorded: Recorded | None
+) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of source and target, from the training pairs; one for both where their vocabulary is shared."""
     known = recorded.encoding if recorded and isinstance(recorded.encoding, PairEncoding) else None
     sides = [pair[0] for pair in train], [pair[1] for pair in train]

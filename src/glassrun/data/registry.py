@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun.config import Data
-from glassrun.data import dates, digits, images, pairs, text
+from glassrun.data import dates, digits, hub, images, pairs, text
 from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
 
 LOADERS: dict[str, Callable[[Any, int, Recorded | None], Dataset]] = {
     "dates": lambda section, seed, _: dates.load(section, seed),
     "digits": lambda section, _, __: digits.load(section),
+    "hub": hub.load,
     "images": lambda section, _, __: images.load(section),
     "pairs": lambda section, _, recorded: pairs.load(section, recorded),
     "python-topics": text.load_python_topics,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.config import PythonTopicsData, TextData
+from glassrun.config import HubText, PythonTopicsData, TextData
 from glassrun.data import compressed, tokenizing
 from glassrun.data.encoding import TextEncoding
 from glassrun.data.manifest import file_digests, manifest
@@ -132,7 +132,7 @@ def load(section: TextData, seed: int, recorded: Recorded | None = None) -> Data
         raise ConfigError("data.split is official, but data.validation is not given")
     if section.split == "tail" and official:
         raise ConfigError("data.split: tail would ignore data.validation; leave one of them out")
-    return windows(section, texts, seed, recorded, where=section.path, files=files)
+    return windows(section, texts, seed, recorded, source=section.source, where=section.path, files=files)
 
 
 def load_python_topics(section: PythonTopicsData, seed: int, recorded: Recorded | None = None) -> Dataset:
@@ -145,6 +145,7 @@ def load_python_topics(section: PythonTopicsData, seed: int, recorded: Recorded 
         {"train": text},
         seed,
         recorded,
+        source=section.source,
         where="pydoc_data.topics",
         versions={"python": platform.python_version()},
     )
@@ -170,11 +171,12 @@ def read_text(path: Path) -> str:
 
 
 def windows(
-    section: TextData | PythonTopicsData,
+    section: TextData | PythonTopicsData | HubText,
     texts: dict[str, str],
     seed: int,
     recorded: Recorded | None,
     *,
+    source: str,
     where: str,
     files: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
@@ -186,6 +188,7 @@ def windows(
         texts: of the train part, and of validation and test if they are there.
         seed: of the run.
         recorded: what the run says of its data, if it has begun.
+        source: its name.
         where: names the text in errors.
         files, versions: where the texts came from, for the manifest.
 
@@ -208,7 +211,7 @@ def windows(
         if name in parts
     }
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
         preprocessing=[{"step": "tokenize"} | tokenizer.described(), {"step": "windows", "context": section.context}],
@@ -220,7 +223,7 @@ def windows(
 
 
 def _tokens(
-    section: TextData | PythonTopicsData, texts: dict[str, str], recorded: Recorded | None
+    section: TextData | PythonTopicsData | HubText, texts: dict[str, str], recorded: Recorded | None
 ) -> tuple[Tokenizer, dict[str, NDArray[Any]], str]:
     """The tokenizer, the tokens of each part, and in words how the parts follow."""
     if isinstance(section.tokenizer, str):
