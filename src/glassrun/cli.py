@@ -487,11 +487,13 @@ def _lines_of(name: str) -> list[str]:
     """The lines of a file, or of the input."""
     from glassrun.data.text import read_text
 
-    text = sys.stdin.read() if name == "-" else read_text(Path(name))
-    found = text.removesuffix("\n").split("\n")
+    try:
+        text = sys.stdin.buffer.read().decode() if name == "-" else read_text(Path(name))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--lines -: expected text in UTF-8, found another byte at offset {error.start}") from None
     if not text.strip():
         raise ConfigError(f"--lines {name}: expected at least one line, found none")
-    return found
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _say(text: str) -> None:

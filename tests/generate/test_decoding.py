@@ -11,7 +11,7 @@ from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer
 from glassrun.errors import BadInput, ConfigError
 from glassrun.generate.decoding import Beams, Greedy, Sampling, decoding
 from glassrun.generate.texts import TextGenerator, Translator
-from writing import VOCABULARY, language_model, translator
+from writing import language_model, translator
 
 CHARACTERS = TextEncoding(CharTokenizer("abcdefg", special=False), 5)
 
@@ -109,11 +109,12 @@ def test_a_stop_ends_the_text_with_itself() -> None:
     ("given", "said"),
     [
         ({"prompts": [""]}, "at least one character"),
-        ({"prompts": ["a", "x"]}, "not trained on: 'x'"),
+        ({"prompts": ["a", "x"]}, "text 2 of 2: .*not trained on: 'x'"),
+        ({"prompts": ["a"], "tokens": 0}, "tokens 0: expected a whole number from 1 up"),
+        ({"prompts": ["a"], "tokens": 1.5}, "tokens 1.5: expected a whole number"),
         ({"prompts": ["a"], "stop": "ab"}, "expected a text of one token, found 2 tokens"),
     ],
 )
 def test_texts_that_cannot_be_read_are_refused(given: dict[str, Any], said: str) -> None:
-    assert VOCABULARY == 7
     with pytest.raises(BadInput, match=said):
-        TextGenerator(language_model(2), CHARACTERS).write(given["prompts"], Greedy(), stop=given.get("stop"))
+        TextGenerator(language_model(2), CHARACTERS).write(how=Greedy(), **given)

@@ -177,6 +177,21 @@ def test_any_temperature_gives_tokens(temperature):
     assert temperature > 1 or set(written) == {1}
 
 
+def test_few_tokens_are_drawn_among_the_likeliest():
+    for seed in range(5):
+        model = language_model(seed)
+        likeliest = draw(model, how=Greedy())
+        assert draw(model, how=Sampling(top_k=1)) == draw(model, how=Sampling(top_p=1e-9)) == likeliest
+    shares = fixed([math.log(share) for share in (0.1, 0.4, 0.2, 0.3)])
+    assert set(draw(shares, 100, how=Sampling(top_k=2))) == {1, 3}
+    assert set(draw(shares, 100, how=Sampling(top_p=0.75))) == {1, 2, 3}
+    # 0.4 and 0.3 have more than 0.6 together, but less than 0.6 of what a high temperature makes of them
+    assert set(draw(shares, 100, how=Sampling(top_p=0.6))) == {1, 3}
+    assert set(draw(shares, 100, how=Sampling(temperature=9.0, top_p=0.6))) == {1, 2, 3}
+    # of the two likeliest, one has more than half
+    assert set(draw(shares, 100, how=Sampling(top_k=2, top_p=0.5))) == {1}
+
+
 # --- several rows at once --------------------------------------------------------------------------------------------
 
 
@@ -222,9 +237,10 @@ def test_every_token_is_heard_as_it_comes():
     assert heard == [(row, written[row][place]) for place in range(4) for row in (0, 1)]
 
 
-def test_logits_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize("logits", [[0.0, math.nan], [-math.inf, -math.inf], [math.inf, 0.0]])
+def test_logits_that_are_no_numbers_are_refused(logits):
     with pytest.raises(ModelError, match="no numbers"):
-        draw(fixed([0.0, math.nan]))
+        draw(fixed(logits))
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------

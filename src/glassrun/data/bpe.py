@@ -16,7 +16,7 @@ from glassrun.data.tokenizers import SPECIALS, smallest, utf_8, visible
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import DataError, MissingDependency
 
-_CHUNK = 2**16  # characters that the library encodes at once: it needs about 200 bytes for each (measured)
+_CHUNK = 2**12  # characters that the library encodes at once: it needs about 200 bytes for each (measured)
 _MOST_BYTES = 2**26  # of a tokenizer file; those of large models have 10 MB
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _PRE_TOKENIZER = {"add_prefix_space": False, "use_regex": True}

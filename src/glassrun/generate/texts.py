@@ -72,15 +72,19 @@ class TextGenerator:
             BadInput: a prompt is empty or has characters that the model does not know, or `stop` is not one token.
         """
         tokenizer = self.encoding.tokenizer
-        beginnings = [_Beginning((), tuple(tokenizer.encode(prompt).tolist())) for prompt in prompts]
-        if not all(beginning.writes for beginning in beginnings):
-            raise DataError("expected at least one character to go on from, found none")
+        ends = () if stop is None else (_one_token(stop, tokenizer),)
+        count = _TOKENS if tokens is None else _positive(tokens)
+        beginnings = _each(prompts, self._beginning)
         if say:
             say(prompts[0])
-        ends = () if stop is None else (_one_token(stop, tokenizer),)
-        count = _TOKENS if tokens is None else tokens
         written = _write(self._writer, beginnings, how, tokenizer, count=count, stop=ends, say=say)
         return [prompt + after for prompt, after in zip(prompts, written, strict=True)]
+
+    def _beginning(self, prompt: str) -> _Beginning:
+        tokens = tuple(self.encoding.tokenizer.encode(prompt).tolist())
+        if not tokens:
+            raise DataError("expected at least one character to go on from, found none")
+        return _Beginning((), tokens)
 
     def _writer(self, beginnings: Sequence[_Beginning]) -> Writer:  # noqa: ARG002 - a prompt is what the rows begin with
         return TextWriter(self.model, self.encoding.context)
@@ -119,11 +123,12 @@ class Translator:
         most = self.encoding.max_length - 1  # beside the begin token
         if tokens is not None and tokens > most:
             raise ConfigError(f"tokens {tokens}: expected at most {most}: the model was trained on no longer target")
-        beginnings = [
-            _Beginning(tuple(self.encoding.encode_source(source.strip()).tolist()), (BEGIN,)) for source in sources
-        ]
-        count = most if tokens is None else tokens
+        count = most if tokens is None else _positive(tokens)
+        beginnings = _each(sources, self._beginning)
         return _write(self._writer, beginnings, how, self.encoding.target, count=count, stop=(END,), say=say)
+
+    def _beginning(self, source: str) -> _Beginning:
+        return _Beginning(tuple(self.encoding.encode_source(source.strip()).tolist()), (BEGIN,))
 
     def _writer(self, beginnings: Sequence[_Beginning]) -> Writer:
         return TranslationWriter(self.model, torch.tensor([beginning.reads for beginning in beginnings]))
@@ -132,6 +137,23 @@ class Translator:
 def generator_of(model: nn.Module, encoding: TextEncoding | PairEncoding) -> TextGenerator | Translator:
     """What writes with a model and its encoding."""
     return Translator(model, encoding) if isinstance(encoding, PairEncoding) else TextGenerator(model, encoding)
+
+
+def _each(texts: Sequence[str], beginning: Callable[[str], _Beginning]) -> list[_Beginning]:
+    """What each text is written from; of several, an error says which it is about."""
+    found = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            found.append(beginning(text))
+        except DataError as error:
+            raise DataError(f"text {number} of {len(texts)}: {error}" if len(texts) > 1 else str(error)) from None
+    return found
+
+
+def _positive(tokens: int) -> int:
+    if type(tokens) is not int or tokens < 1:
+        raise ConfigError(f"tokens {tokens!r}: expected a whole number from 1 up")
+    return tokens
 
 
 def _write(

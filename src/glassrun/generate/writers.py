@@ -90,9 +90,9 @@ def _last(output: Any) -> Float[Tensor, "rows vocabulary"]:
     """The logits after the last token, in double precision.
 
     Raises:
-        ModelError: they are no numbers.
+        ModelError: one is no number, or none is finite.
     """
     logits = logits_of(output)[:, -1].double()
-    if logits.isnan().any():
-        raise ModelError("the model gives logits that are no numbers (NaN): it cannot write")
+    if not logits.amax(-1).isfinite().all():  # a maximum is NaN if one of the logits is
+        raise ModelError("the model gives logits that are no numbers, or none that is finite: it cannot write")
     return logits
