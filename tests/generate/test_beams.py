@@ -82,6 +82,19 @@ def test_more_beams_find_likelier_texts() -> None:
     assert best(1) < best(5) <= best(50)
 
 
+@pytest.mark.parametrize(("alpha", "length"), [(0.0, 1), (3.0, 10)])
+def test_the_search_goes_on_while_a_longer_text_can_be_better(alpha: float, length: int) -> None:
+    """The end has the share 0.5, to go on 0.4; after that nothing else is possible. log 0.4 / (15 / 6)³ > log 0.5."""
+
+    class Scripted(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            shares = [0.1, 0.0, 0.5, 0.4] if tokens.shape[1] == 1 else [0.0, 0.0, 0.0, 1.0]
+            return torch.tensor(shares).log().expand(*tokens.shape, 4)
+
+    (found,) = beam_search(TextWriter(Scripted(), 99), torch.tensor([[0]]), Beams(1, alpha), count=10, stop=(STOP,))
+    assert found.tokens == ((STOP,) if length == 1 else (3,) * 10)
+
+
 def test_what_is_impossible_is_not_found() -> None:
     class Fixed(torch.nn.Module):
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
