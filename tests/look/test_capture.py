@@ -8,6 +8,7 @@ from glassrun.look.capture import Layer, capturing
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
+from glassrun.models.llama import llama
 from glassrun.nn.attention import MultiHeadAttention
 
 BATCH, SOURCE, TARGET, HEADS, D_MODEL, D_FF = 2, 5, 7, 3, 15, 13
@@ -154,6 +155,34 @@ def test_layers_of_a_language_model():
     counts = {layer.name: layer.parameters for layer in seen.layers}
     assert counts["layers.0.attention"] == 4 * 15 * 15 + 4 * 15
     assert counts["layers.0.feed_forward"] == 2 * 15 * 13 + 13 + 15
+
+
+def test_layers_of_llama():
+    model = fill(llama(17, 11, num_layers=1, d_model=24, num_heads=4, num_key_value_heads=2, d_ff=13))
+    with capturing(model) as seen:
+        model(torch.zeros(BATCH, TARGET, dtype=torch.int64))
+    described = [(layer.name, layer.kind, layer.settings) for layer in seen.layers if layer.kind != "Dropout"]
+    assert described[2:6] == [
+        ("layers.0.attention_residual.norm", "RMSNorm", "24 features"),
+        ("layers.0.attention", "MultiHeadAttention", "4 heads of 6 features, 2 of keys and values"),
+        ("layers.0.feed_forward_residual.norm", "RMSNorm", "24 features"),
+        ("layers.0.feed_forward", "GatedFeedForward", "24 → 13 → 24, silu, gated"),
+    ]
+
+
+def test_watching_a_model_write_token_by_token_changes_nothing():
+    model = fill(llama(17, 11, num_layers=2, d_model=24, num_heads=4))
+    tokens = torch.randint(17, (BATCH, TARGET), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        with capturing(model) as whole:
+            expected = model(tokens)
+        cache = model.new_cache()
+        model(tokens[:, :-1], cache=cache)
+        with capturing(model) as seen:
+            last = model(tokens[:, -1:], cache=cache)
+    torch.testing.assert_close(last, expected[:, -1:], rtol=1e-4, atol=1e-5)
+    for name, weights in seen.attention.items():
+        torch.testing.assert_close(weights, whole.attention[name][:, :, -1:], rtol=1e-4, atol=1e-6)
 
 
 def test_uneven_sizes_are_written_out():

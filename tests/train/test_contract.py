@@ -33,6 +33,27 @@ def test_number_of_workers(
     assert bits_of(tmp_path / "run") == reference[name]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("odd-llama", {}),
+        ("odd-lm", {"positions": "t5", "activation": "geglu"}),
+        ("odd-lm", {"positions": "relative", "activation": "relu2"}),
+        ("odd-lm", {"positions": "alibi", "activation": "swiglu"}),
+        ("odd-lm", {"positions": "none", "activation": "gelu-tanh"}),
+        ("odd-pairs", {"positions": "t5", "norm": "post"}),
+        ("odd-pairs", {"positions": "relative", "activation": "silu"}),
+    ],
+    ids=str,
+)
+def test_number_of_workers_with_every_block(name: str, model: dict[str, Any], made: Made, tmp_path: Path) -> None:
+    recipe = made.recipe(name, **{f"model.{field}": value for field, value in model.items()})
+    runs = [api.train(recipe, out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]
+    assert bits_of(runs[0].path) == bits_of(runs[1].path)
+    assert runs[0].replay(workers=4)
+
+
 @pytest.mark.parametrize("numerics", [{"precision": "bfloat16"}, {"threads": 2}], ids=str)
 def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: Made, tmp_path: Path) -> None:
     """Other numerics are another run; autocast and its casts are each slice's own."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glassrun.errors import ModelError
 from glassrun.functional.masks import padding_mask
 from glassrun.models.positions import Positions, added_positions, rotary_positions, score_biases
+from glassrun.nn.attention import features_of_a_head
 from glassrun.nn.cache import Cache
 from glassrun.nn.feedforward import Activation
 from glassrun.nn.initialisation import Draw, norm_or_bias, normal, xavier_uniform
@@ -81,7 +82,7 @@ class EncoderDecoder(nn.Module):
         self.source_positions = added_positions(positions, max_length, d_model)
         self.target_positions = added_positions(positions, max_length, d_model)
         self.dropout = nn.Dropout(dropout)
-        per_head = d_model // num_heads if d_k is None else d_k
+        per_head = features_of_a_head(d_model, num_heads, d_k)
         rotary = rotary_positions(positions, max_length, per_head)
 
         def final_norm() -> nn.Module:

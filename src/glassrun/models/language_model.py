@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glassrun.models.positions import Positions, added_positions, rotary_positions, score_biases
+from glassrun.nn.attention import features_of_a_head
 from glassrun.nn.cache import Cache
 from glassrun.nn.feedforward import Activation
 from glassrun.nn.initialisation import Draw, norm_or_bias, normal
@@ -73,7 +74,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, d_model)
         self.positions = added_positions(positions, max_length, d_model)
         self.dropout = nn.Dropout(dropout)
-        d_k = d_model // num_heads
+        d_k = features_of_a_head(d_model, num_heads)
         rotary = rotary_positions(positions, max_length, d_k, base=rotary_base, scaling=rotary_scaling)
         self.layers = nn.ModuleList(
             EncoderLayer(

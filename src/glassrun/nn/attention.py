@@ -45,6 +45,7 @@ class MultiHeadAttention(nn.Module):
         dropout: share of the attention weights set to zero in training.
         qk_norm: an RMS norm over the features of each query and key, the same for all heads (Henry et al. 2020; with
             an RMS norm as in Qwen3).
+        eps: ε of those norms.
         rotary: turns queries and keys by their positions; for self-attention.
         score_bias: what positions add to the scores; for self-attention.
         window: tokens look only at those that are less than so many away; for self-attention.
@@ -63,14 +64,19 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         dropout: float = 0.0,
         qk_norm: bool = False,
+        eps: float = 1e-5,
         rotary: RotaryPositions | None = None,
         score_bias: ALiBi | T5Bias | RelativePositions | None = None,
         window: int | None = None,
     ) -> None:
         super().__init__()
         groups = num_heads if num_key_value_heads is None else num_key_value_heads
-        _check_heads(d_model, num_heads, groups, d_k)
-        d_k = d_model // num_heads if d_k is None else d_k
+        d_k = features_of_a_head(d_model, num_heads, d_k)
+        if groups < 1 or num_heads % groups:
+            raise ModelError(
+                f"num_key_value_heads is {groups}, which does not divide num_heads {num_heads}: each of them serves "
+                "num_heads / num_key_value_heads heads. Change one of them"
+            )
         self.num_heads = num_heads
         self.num_key_value_heads = groups
         self.d_k = d_k
@@ -79,8 +85,8 @@ class MultiHeadAttention(nn.Module):
         # W_q, W_k and W_v of all heads in one: for small models three products in one call save a third of the time.
         self.projections = nn.Linear(d_model, (num_heads + 2 * groups) * d_k, bias=bias)
         self.output = nn.Linear(num_heads * d_k, d_model, bias=bias)
-        self.query_norm = RMSNorm(d_k) if qk_norm else None
-        self.key_norm = RMSNorm(d_k) if qk_norm else None
+        self.query_norm = RMSNorm(d_k, eps=eps) if qk_norm else None
+        self.key_norm = RMSNorm(d_k, eps=eps) if qk_norm else None
         self.rotary = rotary
         self.score_bias = score_bias
 
@@ -186,14 +192,17 @@ def _normed(x: Tensor, norm: RMSNorm | None) -> Tensor:
     return normed
 
 
-def _check_heads(d_model: int, num_heads: int, groups: int, d_k: int | None) -> None:
-    if d_k is None and (num_heads < 1 or d_model % num_heads):
+def features_of_a_head(d_model: int, num_heads: int, d_k: int | None = None) -> int:
+    """d_k, or where it is None d_model / num_heads.
+
+    Raises:
+        ModelError: num_heads does not divide d_model.
+    """
+    if d_k is not None:
+        return d_k
+    if num_heads < 1 or d_model % num_heads:
         raise ModelError(
             f"num_heads is {num_heads}, which does not divide d_model {d_model}: every head takes "
             "d_model / num_heads features. Change one of them, or give d_k"
         )
-    if groups < 1 or num_heads % groups:
-        raise ModelError(
-            f"num_key_value_heads is {groups}, which does not divide num_heads {num_heads}: each of them serves "
-            "num_heads / num_key_value_heads heads. Change one of them"
-        )
+    return d_model // num_heads

@@ -68,7 +68,7 @@ class EncoderLayer(nn.Module):
         activation: of the feed-forward network.
         norm: where the norms stand.
         bias: whether linear layers and layer norms have one.
-        normalisation, eps: the kind of norm, and its ε.
+        normalisation, eps: the kind of norm; ε of all norms.
         rotary, score_bias, window: of the attention, see `MultiHeadAttention`.
         heads: num_key_value_heads, d_k and qk_norm of the attention.
     """
@@ -100,6 +100,7 @@ class EncoderLayer(nn.Module):
             num_heads,
             bias=bias,
             dropout=dropout,
+            eps=eps,
             rotary=rotary,
             score_bias=score_bias,
             window=window,
@@ -157,13 +158,14 @@ class DecoderLayer(nn.Module):
             num_heads,
             bias=bias,
             dropout=dropout,
+            eps=eps,
             rotary=rotary,
             score_bias=score_bias,
             window=window,
             **heads,
         )
         self.self_attention_residual = residual()
-        self.cross_attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout, **heads)
+        self.cross_attention = MultiHeadAttention(d_model, num_heads, bias=bias, dropout=dropout, eps=eps, **heads)
         self.cross_attention_residual = residual()
         self.feed_forward = make_feed_forward(d_model, d_ff, activation=activation, bias=bias)
         self.feed_forward_residual = residual()
