@@ -114,6 +114,17 @@ def test_a_text_in_chunks_has_the_tokens_of_the_text(parts: list[str]) -> None:
         bpe._CHUNK = before
 
 
+def test_line_breaks_side_by_side_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = train(["glass\n\n\nruns\n\n\n" * 20], 260, special=False)
+    assert b"\n\n" in learned.pieces
+    written = "glass\n\n\nruns\n\n\n" * 9
+    whole = learned.encode(written).tolist()
+    for size in range(1, 9):
+        monkeypatch.setattr(bpe, "_CHUNK", size)
+        assert len(list(cut(written))) > 1
+        assert learned.encode(written).tolist() == whole
+
+
 def test_a_long_text_is_cut() -> None:
     chunks = list(cut("a line\n" * 30_000))
     assert max(map(len, chunks)) <= bpe._CHUNK + len("a line\n")
