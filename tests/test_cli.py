@@ -114,7 +114,7 @@ def test_resume_of_a_complete_run_says_so(trained: Path) -> None:
 def test_predict_writes_the_target(trained: Path) -> None:
     done = glassrun("predict", trained, "--text", "glass run", "--json")
     assert done.code == 0, done.err
-    assert set(done.json) == {"source", "target"}
+    assert set(done.json) == {"source", "target", "decoding"}
     assert glassrun("predict", trained, "--text", "glass run").out.strip() == done.json["target"].strip()
 
 

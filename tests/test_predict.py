@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps
 
 import glassrun as api
 from glassrun import predict
+from glassrun.data import recorded
 from glassrun.errors import BadInput
 from support import Made, glassrun
 
@@ -47,17 +49,35 @@ def test_real_digits_written_as_pictures_give_the_metrics_back(digits: api.Run, 
 
 def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, tmp_path: Path) -> None:
     run = api.train(made.recipe("odd-lm"), out=tmp_path / "run", workers=1)
-    texts = [predict.go_on(run, "glass", tokens=40, temperature=0.9, seed=seed).text for seed in (1, 1, 2)]
+    texts = [run.generate(["glass"], tokens=40, temperature=0.9, seed=seed)[0] for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("glass")
     assert len(texts[0]) == 45
     for prompt, match in (("", "at least one character"), ("Ω", "Ω")):
         with pytest.raises(BadInput, match=match):
-            predict.go_on(run, prompt, tokens=1, temperature=1.0, seed=1)
-    with pytest.raises(BadInput, match="--temperature nan"):
-        predict.go_on(run, "glass", tokens=1, temperature=float("nan"), seed=1)
+            run.generate([prompt], tokens=1)
+    with pytest.raises(BadInput, match="temperature nan"):
+        run.generate(["glass"], temperature=float("nan"))
+    with pytest.raises(BadInput, match=r"give \['glass'\]"):
+        run.generate("glass")
+    assert run.generate(["glass"], stop=" ", tokens=400)[0].count(" ") <= 1
     printed = glassrun("predict", run.path, "--prompt", "glass", "--tokens", 40, "--temperature", 0.9)
     assert printed.out == texts[0] + "\n"
+    prompts = ["glass", "run", "seed", "ledger", "kiln"]
+    (tmp_path / "prompts").write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    several = glassrun(
+        "predict", run.path, "--lines", tmp_path / "prompts", "--temperature", 0.9, "--json", "--tokens", 40
+    )
+    assert [row["prompt"] for row in several.json] == prompts
+    assert [row["text"] for row in several.json] == [
+        run.generate([prompt], tokens=40, temperature=0.9)[0] for prompt in prompts
+    ]
+    refused = glassrun("predict", run.path, "--prompt", "glass", "--beams", 3, "--seed", 2)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: seed would be ignored: beam search draws nothing")
+    assert "Traceback" not in refused.err
+    with pytest.raises(BadInput, match="expected a text of one token, found 5 tokens"):
+        run.generate(["glass"], stop="glass")
 
 
 def test_no_data_are_needed(made: Made, tmp_path: Path) -> None:
@@ -67,11 +87,37 @@ def test_no_data_are_needed(made: Made, tmp_path: Path) -> None:
         made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), out=tmp_path / "run", workers=1
     )
     text.unlink()
-    assert len(predict.go_on(api.load(run.path), "run", tokens=5, temperature=0.0, seed=1).text) == 8
+    assert len(api.load(run.path).generate(["run"], tokens=5, temperature=0.0)[0]) == 8
 
 
 def test_a_blank_text_is_an_empty_one(made: Made, tmp_path: Path) -> None:
     run = api.train(made.recipe("odd-pairs", **{"train.steps": 2}), out=tmp_path / "run", workers=1)
     with pytest.raises(BadInput, match="found 0"):
-        predict.translate(run, " ")
-    assert predict.translate(run, " glass ").text == predict.translate(run, "glass").text
+        run.generate([" "])
+    assert run.generate([" glass "]) == run.generate(["glass"])
+    with pytest.raises(BadInput, match="a translation ends by itself"):
+        run.generate(["glass"], stop="a")
+    with pytest.raises(BadInput, match="tokens 256: expected at most 255"):
+        run.generate(["glass"], tokens=256)
+
+
+def test_byte_pairs_are_kept_in_the_run(made: Made, tmp_path: Path) -> None:
+    """Trained, resumed, replayed and written with: the text and what was learned from it need not be there again."""
+    recipe = made.recipe("odd-lm", **{"data.tokenizer": {"kind": "bpe", "vocabulary_size": 270}, "train.steps": 4})
+    run = api.train(recipe, out=tmp_path / "run", workers=1)
+    assert run.replay(workers=2)
+    metrics = run.metrics[-1]
+    assert metrics["bits_per_character"] < metrics["loss"] / np.log(2)  # for a token has more than one character
+    text = run.generate(["glass run"], tokens=9)[0]
+    assert text.startswith("glass run")
+    shown = glassrun("predict", run.path, "--prompt", "glass run", "--tokens", 9, "--json").json
+    assert shown["text"] == text
+    assert shown["decoding"] == "sampling"
+    header = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    changed = header["encoding"]["tokenizer"]["json"].replace('"Ġ":', '"Ġ0":')
+    with pytest.raises(BadInput):
+        recorded.of_run(
+            header
+            | {"encoding": header["encoding"] | {"tokenizer": {"kind": "bpe", "special": False, "json": changed}}},
+            "r",
+        )

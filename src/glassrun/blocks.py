@@ -28,6 +28,7 @@ from glassrun.functional import (
     positions,
     relative_positions,
     rotary,
+    sampling,
 )
 from glassrun.functional import stochastic_depth as depth
 from glassrun.generators import set_generators
@@ -136,6 +137,9 @@ BLOCKS: dict[str, Callable[[], Block]] = {
         lambda x, kernel, bias: convolution.convolution(x, kernel, bias, padding=1),
         (_image(), _random(13, 3, 3, 3), _random(13)),
     ),
+    "functional.drawn": lambda: Block(
+        lambda logits: sampling.drawn(logits, torch.linspace(0.0, 0.99, FEW)), (_random(FEW, VOCABULARY),)
+    ),
     "functional.feed_forward": lambda: Block(
         feedforward.feed_forward,
         (_random(FEW, WIDTH), _random(HIDDEN, WIDTH), _random(HIDDEN), _random(WIDTH, HIDDEN), _random(WIDTH)),
@@ -188,6 +192,8 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "functional.sinusoidal_shift": lambda: Block(lambda: positions.sinusoidal_shift(3, WIDTH - 1), ()),
     "functional.sliding_window_mask": lambda: Block(lambda: masks.sliding_window_mask(LENGTH, LENGTH, 5), ()),
     "functional.split_heads": lambda: Block(lambda x: attention.split_heads(x, HEADS), (_sequence(),)),
+    "functional.top_k": lambda: Block(lambda logits: sampling.top_k(logits, 5), (_random(FEW, VOCABULARY),)),
+    "functional.top_p": lambda: Block(lambda logits: sampling.top_p(logits, 0.7), (_random(FEW, VOCABULARY),)),
     "functional.squared_relu": lambda: Block(feedforward.squared_relu, (_sequence(),)),
     "functional.stochastic_depth": lambda: Block(lambda x: depth.stochastic_depth(x, 0.5), (_image(),)),
     "functional.t5_bias": lambda: Block(

@@ -170,7 +170,10 @@ def _data_described(contents: Contents) -> dict[str, Any]:
     size = sum(size for name, (size, _) in bundle.entries.items() if name.startswith("data/"))
     needed = data_paths(recipe.data)
     source = str(getattr(recipe.data, "source", ""))
-    if not needed:
+    repository = getattr(recipe.data, "repository", None)
+    if repository is not None:
+        text = f"{source}, {repository}, fetched from there at {contents.folder.header['data']['versions'][repository]}"
+    elif not needed:
         text = f"{source}, which comes with the installed packages"
     elif bundle.data:
         text = f"{source}, in the bundle, {size:,} bytes"

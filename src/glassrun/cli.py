@@ -235,41 +235,75 @@ def export(
 
 
 @app.command(
-    epilog="Examples: glassrun predict RUN --text 'le 3 mars 2026'; glassrun predict RUN --image digit.png; "
-    "glassrun predict RUN --prompt 'The ' --tokens 200"
+    epilog="Examples: glassrun predict RUN --text 'le 3 mars 2026' --beams 4; glassrun predict RUN --image digit.png; "
+    "glassrun predict RUN --prompt 'The ' --tokens 200 --top-p 0.9"
 )
 def predict(
     run: RunArgument,
-    text: Annotated[str | None, typer.Option(help="Translate this text.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Translate this text; may be repeated.")] = None,
     image: Annotated[Path | None, typer.Option(help="Classify this image file.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Go on from this text.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="With --prompt: how many tokens to write.")] = 200,
+    prompt: Annotated[list[str] | None, typer.Option(help="Go on from this text; may be repeated.")] = None,
+    lines: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Translate, or go on from, each line of a file; - for the input.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="The most tokens to write.", show_default="200; of a translation, all")
+    ] = None,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="With --prompt: 0 takes the likeliest token, 1 samples as trained.")
-    ] = 0.8,
-    seed: Annotated[int, typer.Option(min=0, help="With --prompt: of the sampling.")] = 1,
+        float | None,
+        typer.Option(help="0 takes the likeliest token, 1 draws as trained.", show_default="0.8; of a translation, 0"),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the K likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw among the likeliest tokens that together have the share P.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawing.", show_default="1")] = None,
+    beams: Annotated[int | None, typer.Option(help="Search with so many texts side by side.")] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="With --beams: 0 prefers short texts, 1 long ones.", show_default="0.6")
+    ] = None,
+    stop: Annotated[str | None, typer.Option(help="With a prompt: the token after which nothing is written.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Use a run's model: classify an image, translate a text, or go on from a prompt."""
+    """Use a run's model: classify an image, translate texts, or go on from prompts."""
     from glassrun import predict as predictions
     from glassrun import run as runs
 
-    given = [name for name, value in (("--text", text), ("--image", image), ("--prompt", prompt)) if value is not None]
-    if len(given) != 1:
+    given = {"--text": text or None, "--image": image, "--prompt": prompt or None, "--lines": lines}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
         raise ConfigError(
-            f"predict: expected exactly one of --text, --image and --prompt, found {', '.join(given) or 'none'}"
+            f"predict: expected exactly one of {', '.join(given)}, found {' and '.join(chosen) or 'none'}"
         )
+    settings = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "beams": beams,
+        "length_penalty": length_penalty,
+    }
     loaded = runs.load(run)
     if image is not None:
-        result = predictions.classify(loaded, image)
-    elif text is not None:
-        result = predictions.translate(loaded, text)
+        others = settings | {"tokens": tokens, "stop": stop}
+        if ignored := [f"--{name.replace('_', '-')}" for name, value in others.items() if value is not None]:
+            raise ConfigError(f"{' and '.join(ignored)} would be ignored with --image. Leave out what it is not for")
+        results = [predictions.classify(loaded, image)]
     else:
-        result = predictions.go_on(loaded, prompt or "", tokens=tokens, temperature=temperature, seed=seed)
+        texts = text or prompt or _lines_of(lines or "-")
+        streams = len(texts) == 1 and not as_json
+        results = predictions.write(
+            loaded, texts, chosen[0], settings, tokens=tokens, stop=stop, say=_say if streams else None
+        )
+        if streams:
+            typer.echo()
+            return
     if as_json:
-        _print_json(result.values)
+        values = [result.values for result in results]
+        _print_json(values[0] if len(values) == 1 and lines is None else values)
     else:
-        typer.echo(result.text)
+        for result in results:
+            typer.echo(result.text)
 
 
 @app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
@@ -488,6 +522,25 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _lines_of(name: str) -> list[str]:
+    """The lines of a file, or of the input."""
+    from glassrun.data.text import read_text
+
+    try:
+        text = sys.stdin.buffer.read().decode() if name == "-" else read_text(Path(name))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--lines -: expected text in UTF-8, found another byte at offset {error.start}") from None
+    if not text.strip():
+        raise ConfigError(f"--lines {name}: expected at least one line, found none")
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _say(text: str) -> None:
+    """A part of a text, at once."""
+    typer.echo(text, nl=False)
+    sys.stdout.flush()
 
 
 def _print_json(values: Any) -> None:

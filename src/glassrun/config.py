@@ -16,7 +16,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 
@@ -28,6 +37,52 @@ from glassrun.sections.augment import AUGMENTATIONS, Augmentations, Mixup
 from glassrun.sections.base import Count, Free, IfGiven, Section, Share
 from glassrun.sections.optimizers import OPTIMIZERS, AdamW, Optimizer
 from glassrun.sections.schedules import SCHEDULES, Schedule, WarmupCosine, WarmupStableDecay
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+class Bpe(Section):
+    """Byte-pair encoding over bytes, learned from the training split: `vocabulary_size` tokens in all."""
+
+    kind: Literal["bpe"]
+    vocabulary_size: Annotated[int, Field(ge=257, le=2**20)]
+
+
+class PairsBpe(Bpe):
+    """The same for source and target; `shared` learns one vocabulary from both."""
+
+    vocabulary_size: Annotated[int, Field(ge=261, le=2**20)]  # four special ones and 256 bytes, and a merge
+    shared: bool = False
+
+
+class TokenizerFile(Section):
+    """A tokenizer.json of the user's, in the form of the tokenizers library; what is in it is in the data manifest."""
+
+    kind: Literal["file"]
+    path: Annotated[str, Field(min_length=1), Free]
+
+
+def _tokenizer(bpe: type[Bpe]) -> BeforeValidator:
+    """Choose a tokenizer by its name, or its class by its `kind`."""
+
+    def choose(value: Any) -> Any:
+        if isinstance(value, BaseModel) or value in ("char", "byte"):
+            return value
+        classes: dict[str, type[Section]] = {"bpe": bpe, "file": TokenizerFile}
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if not isinstance(kind, str) or kind not in classes:
+            raise ValueError(
+                f"expected char, byte, {{kind: bpe, vocabulary_size: N}} or {{kind: file, path: FILE}}, found {value!r}"
+            )
+        return classes[kind].model_validate_json(json.dumps(value))
+
+    return BeforeValidator(choose)
+
+
+TextTokenizer = Literal["char", "byte"] | Bpe | TokenizerFile
+OneTokenizer = Annotated[TextTokenizer, _tokenizer(Bpe)]
+PairTokenizer = Annotated[Literal["char", "byte"] | PairsBpe | TokenizerFile, _tokenizer(PairsBpe)]
+
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
@@ -88,7 +143,7 @@ class TextData(FileData):
 
     source: Literal["text"]
     split: Literal["official", "tail"] | None = None  # None: official where validation is given, else tail
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: OneTokenizer = "char"
     context: Count = 64
 
 
@@ -97,7 +152,7 @@ class PythonTopicsData(BuiltInData):
 
     source: Literal["python-topics"]
     split: Literal["tail"] = "tail"
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: OneTokenizer = "char"
     context: Count = 64
 
 
@@ -106,7 +161,7 @@ class PairsData(FileData):
 
     source: Literal["pairs"]
     split: Literal["official", "hash"] | None = None  # None: official where validation or test is given, else hash
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: PairTokenizer = "char"
     max_length: Count = 256  # tokens; a pair with a longer side is left out, and counted in the manifest
 
 
@@ -127,6 +182,69 @@ class DatesData(BuiltInData):
         return self
 
 
+class HubImages(Section):
+    """Which columns of a table are pictures and their classes. With `image_size`, all are scaled to that size."""
+
+    image: str = "image"
+    label: str = "label"
+    image_size: Annotated[int, Field(ge=2)] | None = None
+
+
+class HubText(Section):
+    """Which column of a table is text; its rows, one after the other, are cut into windows of `context` tokens."""
+
+    column: str = "text"
+    tokenizer: OneTokenizer = "char"
+    context: Count = 64
+
+
+class HubPairs(Section):
+    """Which columns of a table are a text and its translation; or, inside the column `translation`, which keys."""
+
+    source: str
+    target: str
+    translation: str | None = None
+    tokenizer: PairTokenizer = "char"
+    max_length: Count = 256
+
+
+class HubData(Data):
+    """A data set in the form of the Hugging Face hub: of a local folder, or of a repository there at a revision."""
+
+    source: Literal["hub"]
+    path: Annotated[str | None, Free] = None
+    repository: Annotated[str | None, Free] = None
+    revision: Annotated[str | None, Free] = None  # None: main; the commit that it stands for is in the data manifest
+    subset: str | None = None
+    split: Literal["official", "hash", "tail"] | None = None  # None: official where there is another part than train
+    images: HubImages | None = None
+    text: HubText | None = None
+    pairs: HubPairs | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if (self.path is None) == (self.repository is None):
+            raise ValueError("expected either path (a folder) or repository (its name on the hub)")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("revision would be ignored with path: it is a repository's")
+        if len(self.reads) != 1:
+            raise ValueError(
+                f"expected exactly one of images, text and pairs, found {' and '.join(self.reads) or 'none'}: it says "
+                "which columns are read"
+            )
+        if self.split == ("hash" if self.text else "tail"):
+            raise ValueError(f"split: {self.split} is not for {self.reads[0]}")
+        return self
+
+    @property
+    def reads(self) -> list[str]:
+        """images, text or pairs."""
+        return [name for name in HUB_TASKS if getattr(self, name) is not None]
+
+
+HUB_TASKS = {"images": "classify", "text": "language-model", "pairs": "translate"}
+
+
 DATA: dict[str, type[Data]] = {
     "digits": DigitsData,
     "images": ImagesData,
@@ -134,13 +252,14 @@ DATA: dict[str, type[Data]] = {
     "python-topics": PythonTopicsData,
     "pairs": PairsData,
     "dates": DatesData,
+    "hub": HubData,
 }
 
 TASK_SOURCES = {
-    "classify": ("digits", "images"),
-    "language-model": ("text", "python-topics"),
-    "masked-language-model": ("text", "python-topics"),
-    "translate": ("pairs", "dates"),
+    "classify": ("digits", "images", "hub"),
+    "language-model": ("text", "python-topics", "hub"),
+    "masked-language-model": ("text", "python-topics", "hub"),
+    "translate": ("pairs", "dates", "hub"),
 }
 TASK_MODELS = {
     "classify": ("cnn", "convnext", "lenet", "resnet", "vgg", "vision-transformer"),
@@ -354,6 +473,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"task {self.task} reads data of source {' or '.join(TASK_SOURCES[self.task])}, not {source!r}"
                 )
+            if isinstance(self.data, HubData) and HUB_TASKS[self.data.reads[0]] != self.task:
+                raise ValueError(f"task {self.task} does not read {self.data.reads[0]} of the data section")
             kind = getattr(self.model, "kind", None)
             if kind is not None and kind not in TASK_MODELS[self.task]:
                 raise ValueError(
@@ -483,14 +604,29 @@ def data_paths(data: Data) -> dict[str, list[str]]:
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Data paths as absolute ones, so that a run can be resumed from any folder; `a,b` names two data files."""
 
-    paths = {
-        name: ",".join(str(Path(part).expanduser().absolute()) for part in parts)
-        for name, parts in data_paths(recipe.data).items()
-    }
+    paths = {name: ",".join(map(_absolute, parts)) for name, parts in data_paths(recipe.data).items()}
     lock = getattr(recipe.data, "lock", None)
     if lock:
-        paths["lock"] = str(Path(lock).expanduser().absolute())
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=paths)}) if paths else recipe
+        paths["lock"] = _absolute(lock)
+    changed: dict[str, Any] = {**paths}
+    changed |= _with_absolute_tokenizer(recipe.data)
+    for name in HUB_TASKS if isinstance(recipe.data, HubData) else ():
+        part = getattr(recipe.data, name)
+        if found := _with_absolute_tokenizer(part):
+            changed[name] = part.model_copy(update=found)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)}) if changed else recipe
+
+
+def _with_absolute_tokenizer(section: Section | None) -> dict[str, Any]:
+    """The field `tokenizer`, if it names a file."""
+    tokenizer = getattr(section, "tokenizer", None)
+    if not isinstance(tokenizer, TokenizerFile):
+        return {}
+    return {"tokenizer": tokenizer.model_copy(update={"path": _absolute(tokenizer.path)})}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _problem(error: ErrorDetails, values: Any) -> str:
@@ -510,11 +646,12 @@ def _problem(error: ErrorDetails, values: Any) -> str:
 
 def _known_fields(values: Any, location: list[str]) -> list[str]:
     model: type[BaseModel] = Recipe
+    section = values
     for part in location:
         tag, classes = KINDS.get(part, ("", {}))
-        section = values.get(part, {})
         if part == "augment":
             return list(AUGMENTATIONS[values["data"]["augment"][int(location[-1])]["kind"]].model_fields)
+        section = section.get(part, {}) if isinstance(section, Mapping) else {}
         if part == "task" or part.startswith("ImportedTask"):
             model = ImportedTask
         elif part in KINDS:
@@ -530,6 +667,12 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "track": Track,
                 "mlflow": Mlflow,
                 "wandb": Wandb,
+                "images": HubImages,
+                "text": HubText,
+                "pairs": HubPairs,
+                "tokenizer": (PairsBpe if "pairs" in (values["data"].get("source"), *location) else Bpe)
+                if section.get("kind") == "bpe"
+                else TokenizerFile,
                 "rotary_scaling": LlamaArguments,
                 **ROTARY_SCALINGS,
             }

@@ -1,26 +1,33 @@
-"""A run's model put to use: classify an image, translate a text, go on from a prompt. The data need not be there."""
+"""A run's model put to use: classify an image, translate texts, go on from prompts. The data need not be there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from glassrun.data.encoding import Encoding, ImageEncoding, PairEncoding, TextEncoding, from_plain
-from glassrun.errors import ConfigError, DataError
+from glassrun.data.encoding import Encoding, ImageEncoding, PairEncoding, TextEncoding
+from glassrun.data.recorded import of_run
+from glassrun.errors import ConfigError
+from glassrun.generate.decoding import decoding
+from glassrun.generate.texts import Say, generator_of
 from glassrun.tasks.base import logits_of
-from glassrun.train.generate import greedy, sample
 
 if TYPE_CHECKING:
     from glassrun.run import Run
 
-Kind = TypeVar("Kind", ImageEncoding, PairEncoding, TextEncoding)
-
 _SHOWN_CLASSES = 3
-# What an option needs, and what to use with a run of another kind.
+# What an option is for, and what to use with a run of another kind.
+_KINDS: dict[str, tuple[type[Encoding], ...]] = {
+    "--image": (ImageEncoding,),
+    "--text": (PairEncoding,),
+    "--prompt": (TextEncoding,),
+    "--lines": (PairEncoding, TextEncoding),
+}
 _OPTION_OF = {ImageEncoding: "--image FILE", PairEncoding: "--text TEXT", TextEncoding: "--prompt TEXT"}
 
 
@@ -42,7 +49,8 @@ def classify(run: Run, image: Path) -> Prediction:
     Raises:
         BadInput: the run's model is none of images, or the file is no image.
     """
-    encoding = _encoding(run, ImageEncoding, "--image")
+    encoding = _encoding(run, "--image")
+    assert isinstance(encoding, ImageEncoding), "seen by `_encoding`"
     pixels = torch.from_numpy(encoding.encode(image))[None]
     return _ANSWERS[encoding.target](logits_of(run.model(pixels))[0].double(), encoding)
 
@@ -80,46 +88,55 @@ def _line(name: str, share: float) -> str:
     return f"{name}  {int(share * 1e4) / 100:.2f} %"
 
 
-def translate(run: Run, text: str) -> Prediction:
-    """The target that the model writes for a source text, by greedy decoding.
+def write(
+    run: Run,
+    texts: Sequence[str],
+    option: str,
+    how: Mapping[str, Any],
+    *,
+    tokens: int | None = None,
+    stop: str | None = None,
+    say: Say | None = None,
+) -> list[Prediction]:
+    """What the model writes: to each source its translation, or each prompt and what follows it.
+
+    Arguments:
+        run: its task translates, or is a language model.
+        texts: as long as one is streamed, only that.
+        option: where the texts come from: --text, --prompt or --lines.
+        how: the settings of `generate.decoding.decoding`, as far as they are given.
+        tokens, stop, say: see `generate.texts`.
 
     Raises:
-        BadInput: the run's model does not translate, or the text is empty or too long.
+        BadInput: the run's model does nothing with such texts, one of them cannot be read, or a setting is wrong.
     """
-    encoding = _encoding(run, PairEncoding, "--text")
-    source = encoding.encode_source(text.strip())  # as the lines that the model was trained on
-    target = greedy(run.model, source.tolist(), encoding.max_length)
-    written = encoding.target.decode(target)
-    return Prediction(written, {"source": text, "target": written})
-
-
-def go_on(run: Run, prompt: str, *, tokens: int, temperature: float, seed: int) -> Prediction:
-    """The prompt and `tokens` more tokens, sampled; equal for equal seeds.
-
-    Raises:
-        BadInput: the run's model is no language model, or the prompt is empty or has characters it does not know.
-    """
-    if not temperature >= 0:
-        raise ConfigError(f"--temperature {temperature}: expected a number that is not negative")
-    encoding = _encoding(run, TextEncoding, "--prompt")
+    encoding = _encoding(run, option)
+    assert not isinstance(encoding, ImageEncoding), "seen by `_encoding`"
     if run.recipe.task == "masked-language-model":
-        raise ConfigError("--prompt: the run's model fills gaps in a text, looking both ways; it cannot go on from one")
-    before = encoding.tokenizer.encode(prompt).tolist()
-    if not before:
-        raise DataError("--prompt: expected at least one character to go on from, found none")
-    after = sample(run.model, before, tokens, context=encoding.context, temperature=temperature, seed=seed)
-    written = encoding.tokenizer.decode([*before, *after])
-    return Prediction(written, {"prompt": prompt, "text": written, "seed": seed, "temperature": temperature})
+        raise ConfigError(
+            f"{option}: the run's model fills gaps in a text, looking both ways; it cannot go on from one"
+        )
+    generator = generator_of(run.model, encoding)
+    chosen = decoding(**how, usual_temperature=generator.usual_temperature)
+    written = generator.write(texts, chosen, tokens=tokens, stop=stop, say=say)
+    settings = {"decoding": type(chosen).__name__.lower()} | {
+        name: value for name, value in vars(chosen).items() if value is not None
+    }
+    given, made = ("source", "target") if isinstance(encoding, PairEncoding) else ("prompt", "text")
+    return [
+        Prediction(after, {given: text, made: after} | settings) for text, after in zip(texts, written, strict=True)
+    ]
 
 
-def _encoding(run: Run, kind: type[Kind], option: str) -> Kind:
+def _encoding(run: Run, option: str) -> Encoding:
+    """The run's encoding, which must be one that the option is for."""
     folder = run.folder
     recipe = folder.recipe
-    if "encoding" not in folder.header:
+    recorded = of_run(folder.header, str(folder.path))
+    if recorded is None:
         raise ConfigError(f"{folder.path}: the run never began to train: glassrun resume {folder.path}")
-    found: Encoding = from_plain(folder.header["encoding"])
-    if not isinstance(found, kind):
+    if not isinstance(recorded.encoding, _KINDS[option]):
         raise ConfigError(
-            f"{option}: the run {recipe.name!r} has the task {recipe.task}: use {_OPTION_OF[type(found)]}"
+            f"{option}: the run {recipe.name!r} has the task {recipe.task}: use {_OPTION_OF[type(recorded.encoding)]}"
         )
-    return found
+    return recorded.encoding

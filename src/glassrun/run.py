@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -236,11 +236,12 @@ class Run:
     @cached_property
     def dataset(self) -> Any:
         """The run's data set, loaded again and seen to be the recorded one."""
+        from glassrun.data.recorded import of_run
         from glassrun.train.state import load_data
         from glassrun.train.writer import check_data
 
         folder = self.folder
-        dataset = load_data(with_data_path(folder.recipe, self.data_path))
+        dataset = load_data(with_data_path(folder.recipe, self.data_path), of_run(folder.header, str(folder.path)))
         check_data(folder, dataset)
         return dataset
 
@@ -250,6 +251,55 @@ class Run:
         from glassrun.train.restore import model_of
 
         return model_of(self.folder)
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        *,
+        tokens: int | None = None,
+        stop: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        beams: int | None = None,
+        length_penalty: float | None = None,
+    ) -> list[str]:
+        """Write with the model: go on from prompts, or translate sources. Equal for equal seeds.
+
+        Arguments:
+            texts: a list; what is written to one does not depend on the others.
+            tokens, stop: see `generate.texts.TextGenerator` and `Translator`.
+            temperature, top_k, top_p, seed, beams, length_penalty: see `generate.decoding`. Without any, a language
+                model draws at temperature 0.8 and a translation is greedy.
+
+        Returns:
+            For each text, the prompt with what follows it, or the translation.
+
+        Raises:
+            BadInput: the model writes no texts, a text cannot be read, or a setting is wrong or would be ignored.
+        """
+        from glassrun.data.encoding import PairEncoding, TextEncoding
+        from glassrun.data.recorded import of_run
+        from glassrun.generate.decoding import decoding
+        from glassrun.generate.texts import generator_of
+
+        if isinstance(texts, str):
+            raise ConfigError(f"generate: expected a list of texts, found one text: give [{texts!r}]")
+        recorded = of_run(self.folder.header, str(self.path))
+        if recorded is None or not isinstance(recorded.encoding, TextEncoding | PairEncoding):
+            raise ConfigError(f"{self.path}: expected a run of a language model or a translation, found another")
+        generator = generator_of(self.model, recorded.encoding)
+        how = decoding(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            beams=beams,
+            length_penalty=length_penalty,
+            usual_temperature=generator.usual_temperature,
+        )
+        return generator.write(texts, how, tokens=tokens, stop=stop)
 
     def pack(self, out: str | Path | None = None, *, with_data: bool = False, with_checkpoints: bool = False) -> Path:
         """Write the run as one file that anyone can check and replay (see docs/formats.md).

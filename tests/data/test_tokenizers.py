@@ -18,8 +18,8 @@ from glassrun.data.tokenizers import (
     ByteTokenizer,
     CharTokenizer,
     Tokenizer,
-    from_plain,
 )
+from glassrun.data.tokenizing import from_plain
 from glassrun.errors import DataError
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)

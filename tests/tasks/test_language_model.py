@@ -129,7 +129,6 @@ def test_bits_per_character_count_characters_not_bytes(
     characters but the first (a character here)."""
     data = dataset(tmp_path, content, "byte", context)
     task = LanguageModelling(data)
-    assert task.bytes
     found = evaluated(task, Shares([1 / 256] * 256), data, slice_size)
     expected = 8 * (len(content.encode()) - 1) / (len(content) - 1)
     assert found["bits_per_character"] == pytest.approx(expected, rel=1e-5)
@@ -141,7 +140,6 @@ def test_tokens_that_are_characters_are_not_taken_for_bytes(tmp_path: Path) -> N
     content = "".join(chr(0x4E00 + number) for number in range(192)) * 2
     data = dataset(tmp_path, content, "char", 16)
     task = LanguageModelling(data)
-    assert not task.bytes
     assert evaluated(task, Shares([1 / 192] * 192), data)["bits_per_character"] == pytest.approx(
         math.log2(192), rel=1e-5
     )

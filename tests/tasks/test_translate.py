@@ -15,7 +15,7 @@ from glassrun.errors import ModelError
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.tasks import registry
 from glassrun.tasks.translate import Translate
-from glassrun.train.generate import greedy
+from writing import greedy
 
 VOCABULARY = 7  # the four special tokens and three characters
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.data import tokenizers
+from glassrun.data import tokenizing
 from glassrun.data.tokenizers import BEGIN, END, Tokenizer
 from glassrun.errors import DataError
 
@@ -154,9 +154,9 @@ def from_plain(values: dict[str, Any]) -> Encoding:
         fitting: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()}
         return ImageEncoding(**fitting)
     if values["kind"] == "text":
-        return TextEncoding(tokenizers.from_plain(rest["tokenizer"]), rest["context"])
+        return TextEncoding(tokenizing.from_plain(rest["tokenizer"]), rest["context"])
     return PairEncoding(
-        tokenizers.from_plain(rest["source"]), tokenizers.from_plain(rest["target"]), rest["max_length"]
+        tokenizing.from_plain(rest["source"]), tokenizing.from_plain(rest["target"]), rest["max_length"]
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ _PARTS |= {"test": "test", "testing": "test"}
 
 
 @dataclass
-class _Found:
+class Found:
     """Images of one part: train, validation, test, or "all" where the source does not say.
 
     `names` are what each is of: its class, or its labels or numbers as text.
@@ -47,12 +48,49 @@ def load(section: ImagesData) -> Dataset:
         DataError: a file or folder is missing, empty, damaged, or its images do not fit the others.
     """
     found = _all_parts(section)
+    if section.split == "hash" and (section.validation or section.test):
+        raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
+    assert section.path is not None, "checked by the recipe"
+    return dataset(
+        found,
+        source=section.source,
+        split=section.split,
+        image_size=section.image_size,
+        target=section.target,
+        where=section.path,
+        files={name: digest for part in found for name, digest in part.files.items()},
+    )
+
+
+def dataset(
+    found: list[Found],
+    *,
+    source: str,
+    split: Literal["official", "hash", "tail"] | None,
+    image_size: int | None,
+    target: Literal["class", "labels", "numbers"] = "class",
+    where: str,
+    files: Mapping[str, str],
+    versions: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Images as a data set.
+
+    Arguments:
+        found: the parts, train or "all" among them.
+        source: its name.
+        split, image_size, target: of the recipe.
+        where: names the images in errors.
+        files, versions: where they came from, for the manifest.
+
+    Raises:
+        DataError: the images of one part do not fit the others, or too few are there.
+    """
     _same_shape(found)
     pixels = _Joined([part.pixels for part in found])
     names = [name for part in found for name in part.names]
     keys = [image_key(pixels[index], name) for index, name in enumerate(names)]
     parts = [part.part for part in found for _ in part.names]
-    indices, rule = _indices(section, parts, keys)
+    indices, rule = _indices(split, where, target, parts, keys)
     tables = [part.table for part in found if part.table is not None]
     scales: list[tuple[float, float]] = []
     labels: NDArray[np.int64] | NDArray[np.float32]
@@ -61,21 +99,22 @@ def load(section: ImagesData) -> Dataset:
         labels, scales = values_and_scales(tables, indices["train"])
     else:
         classes = _classes([names[index] for index in indices["train"]])
-        labels = _labels(names, classes, parts, section)
+        labels = _labels(names, classes, parts, where)
     splits = {name: LabelledImages(pixels, keys, labels, chosen, classes) for name, chosen in indices.items()}
-    encoding = encoded(splits, _LEVELS, section.target, scales)
-    scaling = [{"step": "scale", "size": section.image_size}] if section.image_size else []
+    encoding = encoded(splits, _LEVELS, target, scales)
+    scaling = [{"step": "scale", "size": image_size}] if image_size else []
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
         preprocessing=[*scaling, *preprocessing(encoding)],
-        files={name: digest for part in found for name, digest in part.files.items()},
+        files=files,
+        versions=versions,
     )
     return Dataset(splits, described, facts(encoding), encoding)
 
 
-def _all_parts(section: ImagesData) -> list[_Found]:
+def _all_parts(section: ImagesData) -> list[Found]:
     """What `path`, `validation` and `test` hold."""
     assert section.path is not None, "checked by the recipe"
     found = list(_parts_at(section, section.path, "all"))
@@ -91,7 +130,7 @@ def _all_parts(section: ImagesData) -> list[_Found]:
     return found
 
 
-def _parts_at(section: ImagesData, place: str, part: str) -> Iterator[_Found]:
+def _parts_at(section: ImagesData, place: str, part: str) -> Iterator[Found]:
     """The parts of one place: folders of pictures with a table, or two idx files, a folder of them, or by class."""
     size = section.image_size
     if section.target != "class":
@@ -117,7 +156,7 @@ def _parts_at(section: ImagesData, place: str, part: str) -> Iterator[_Found]:
         yield _by_class(name, child, size)
 
 
-def _with_tables(section: ImagesData, folder: Path, part: str) -> Iterator[_Found]:
+def _with_tables(section: ImagesData, folder: Path, part: str) -> Iterator[Found]:
     """A folder with a table, or the folders train, validation and test inside with one each."""
     if (at := what_is_at(folder)) != "a folder":
         raise DataError(f"{folder}: expected a folder of pictures with a table of their {section.target}, found {at}")
@@ -132,7 +171,7 @@ def _with_tables(section: ImagesData, folder: Path, part: str) -> Iterator[_Foun
         assert section.target != "class", "checked by the caller"
         table = read(path, section.target)
         files = file_digests([path]) | _digest_of_all(child, table.pictures)
-        yield _Found(name, _decoded(table.pictures, section.image_size), table.contents(), files, table)
+        yield Found(name, decoded(table.pictures, section.image_size), table.contents(), files, table)
 
 
 def _split_folders(folder: Path, part: str) -> dict[str, Path]:
@@ -151,15 +190,15 @@ def _split_folders(folder: Path, part: str) -> dict[str, Path]:
     return parts
 
 
-def _idx(part: str, images: Path, labels: Path, size: int | None) -> _Found:
+def _idx(part: str, images: Path, labels: Path, size: int | None) -> Found:
     pixels, numbers = idx.images_and_labels(images, labels)
     if size is not None:
         pixels = np.stack([pictures.scaled(image, size, size) for image in pixels])
     files = file_digests((images, labels))
-    return _Found(part, pixels, [str(number) for number in numbers.tolist()], files)
+    return Found(part, pixels, [str(number) for number in numbers.tolist()], files)
 
 
-def _by_class(part: str, folder: Path, size: int | None) -> _Found:
+def _by_class(part: str, folder: Path, size: int | None) -> Found:
     """Pictures in one folder per class."""
     paths: list[Path] = []
     names: list[str] = []
@@ -174,8 +213,8 @@ def _by_class(part: str, folder: Path, size: int | None) -> _Found:
             f"{folder}: expected one folder of pictures per class, or idx files, found neither"
             " (a table of labels or numbers is read where data.target says so)"
         )
-    pixels = _decoded(paths, size)
-    return _Found(part, pixels, names, _digest_of_all(folder, paths))
+    pixels = decoded(paths, size)
+    return Found(part, pixels, names, _digest_of_all(folder, paths))
 
 
 def _digest_of_all(folder: Path, paths: list[Path]) -> dict[str, str]:
@@ -187,7 +226,7 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in entries(folder) if child.is_dir() and not child.name.startswith(".")]
 
 
-def _decoded(paths: list[Path], size: int | None) -> Pixels:
+def decoded(paths: Sequence[Path | pictures.Held], size: int | None) -> Pixels:
     """All pictures, each decoded once to see that it is whole; kept in memory if that is small."""
     forms = [pictures.size_and_channels(path) for path in paths]
     channels = max(form[2] for form in forms)
@@ -208,7 +247,7 @@ def _decoded(paths: list[Path], size: int | None) -> Pixels:
 class _Files:
     """Pictures that are decoded when they are needed."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Path | pictures.Held]
     channels: int
     height: int
     width: int
@@ -235,7 +274,7 @@ class _Joined:
         return self.parts[place][index - (int(self.ends[place - 1]) if place else 0)]
 
 
-def _same_shape(found: list[_Found]) -> None:
+def _same_shape(found: list[Found]) -> None:
     """All parts must hold images of one size; grey ones are taken as colour where others are in colour."""
     first = found[0].pixels[0].shape
     for part in found[1:]:
@@ -264,15 +303,15 @@ class _Coloured:
         return np.repeat(self.pixels[index], self.channels, axis=0)
 
 
-def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[dict[str, NDArray[np.int64]], str]:
+def _indices(
+    split: str | None, where: str, target: str, parts: list[str], keys: list[bytes]
+) -> tuple[dict[str, NDArray[np.int64]], str]:
     """Each split's images, and the rule in words."""
     official = "test" in parts or "validation" in parts
-    if section.split == "official" and not official:
-        raise DataError(f"{section.path}: data.split is official, but there is no test or validation part")
-    if section.split == "hash" or not official:
-        if section.validation or section.test:
-            raise ConfigError("data.split: hash would ignore data.validation and data.test; leave them out")
-        return _filled(by_hash(keys, SHARES), section), f"hash of the image and its {section.target}, 80/10/10"
+    if split == "official" and not official:
+        raise DataError(f"{where}: data.split is official, but there is no test or validation part")
+    if split == "hash" or not official:
+        return _filled(by_hash(keys, SHARES), where), f"hash of the image and its {target}, 80/10/10"
     of = np.array(parts)
     given = {name: np.flatnonzero(of == name) for name in ("train", "validation", "test") if (of == name).any()}
     if "validation" in given:
@@ -280,14 +319,14 @@ def _indices(section: ImagesData, parts: list[str], keys: list[bytes]) -> tuple[
     train = given["train"]
     cut = by_hash([keys[index] for index in train], WITHOUT_TEST)
     own = {name: train[chosen] for name, chosen in cut.items()}
-    rule = f"official test; validation by hash of the image and its {section.target}, 90/10"
-    return _filled(own | {"test": given["test"]}, section), rule
+    rule = f"official test; validation by hash of the image and its {target}, 90/10"
+    return _filled(own | {"test": given["test"]}, where), rule
 
 
-def _filled(splits: dict[str, NDArray[np.int64]], section: ImagesData) -> dict[str, NDArray[np.int64]]:
+def _filled(splits: dict[str, NDArray[np.int64]], where: str) -> dict[str, NDArray[np.int64]]:
     """The splits that hold something; training must."""
     if not len(splits["train"]):
-        raise DataError(f"{section.path}: too few images: none fell into the training split")
+        raise DataError(f"{where}: too few images: none fell into the training split")
     return {name: chosen for name, chosen in splits.items() if len(chosen)}
 
 
@@ -301,12 +340,10 @@ def _classes(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted(unique))
 
 
-def _labels(names: list[str], classes: tuple[str, ...], parts: list[str], section: ImagesData) -> NDArray[np.int64]:
+def _labels(names: list[str], classes: tuple[str, ...], parts: list[str], where: str) -> NDArray[np.int64]:
     place = {name: label for label, name in enumerate(classes)}
     for name, part in zip(names, parts, strict=True):
         if name not in place:
-            where = f"the {part} part" if part != "all" else str(section.path)
-            raise DataError(
-                f"class {name!r} of {where} has no training image; classes there: {', '.join(classes[:20])}"
-            )
+            of = f"the {part} part" if part != "all" else where
+            raise DataError(f"class {name!r} of {of} has no training image; classes there: {', '.join(classes[:20])}")
     return np.array([place[name] for name in names], dtype=np.int64)

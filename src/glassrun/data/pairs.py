@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glassrun.config import PairsData
+from glassrun.config import HubPairs, PairsBpe, PairsData
+from glassrun.data import tokenizing
 from glassrun.data.encoding import PairEncoding
 from glassrun.data.manifest import file_digests, manifest
+from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
 from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key, digest_of_keys
 from glassrun.data.text import read_text
@@ -48,7 +50,7 @@ def pair_key(pair: Pair) -> bytes:
     return content_key(pair[0].encode(), pair[1].encode())
 
 
-def load(section: PairsData) -> Dataset:
+def load(section: PairsData, recorded: Recorded | None = None) -> Dataset:
     """Two parallel files, a line each; split by a hash of the source line, or into files of their own.
 
     The hash is over the source alone, so that a sentence with two translations lies in one split.
@@ -59,18 +61,50 @@ def load(section: PairsData) -> Dataset:
     assert section.path is not None, "checked by the recipe"
     places = {"train": section.path, "validation": section.validation, "test": section.test}
     given = {name: _two_files(place, name) for name, place in places.items() if place is not None}
-    parts, rule = _split(section, {name: _read(*paths) for name, paths in given.items()})
-    source, target = (_tokenizer(section, [pair[side] for pair in parts["train"]]) for side in (0, 1))
-    encoding = PairEncoding(source, target, section.max_length)
+    read = {name: _read(*paths) for name, paths in given.items()}
+    files = file_digests(path for paths in given.values() for path in paths)
+    parts, rule = _split(section, read)
+    return dataset(section, parts, rule, recorded, source=section.source, where=section.path, files=files)
+
+
+def dataset(
+    section: PairsData | HubPairs,
+    parts: dict[str, list[Pair]],
+    rule: str,
+    recorded: Recorded | None,
+    *,
+    source: str,
+    where: str,
+    files: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Pairs as a data set.
+
+    Arguments:
+        section: of the recipe.
+        parts: the pairs of train, and of validation and test if they are there.
+        rule: how the parts follow.
+        recorded: what the run says of its data, if it has begun.
+        source: its name.
+        where: names the pairs in errors.
+        files, versions: where they came from, for the manifest.
+
+    Raises:
+        DataError: no training pair is there, or is short enough.
+    """
+    if not parts.get("train"):
+        raise DataError(f"{where}: too few pairs: none fell into the training split")
+    encoding = PairEncoding(*_tokenizers(section, parts["train"], recorded), section.max_length)
     splits, left_out = fitting(parts, encoding)
     if not splits["train"]:
-        raise DataError(f"{section.path}: every training pair is longer than data.max_length {section.max_length}")
+        raise DataError(f"{where}: every training pair is longer than data.max_length {section.max_length}")
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
         preprocessing=preprocessing(encoding),
-        files=file_digests(path for paths in given.values() for path in paths),
+        files=files,
+        versions=versions,
         left_out=left_out,
     )
     return Dataset(splits, described, facts(encoding), encoding)
@@ -89,8 +123,8 @@ def facts(encoding: PairEncoding) -> dict[str, int]:
 def preprocessing(encoding: PairEncoding) -> list[dict[str, Any]]:
     """The steps from a pair to the model's input, for the manifest."""
     return [
-        {"step": "tokenize source"} | encoding.source.to_plain(),
-        {"step": "tokenize target"} | encoding.target.to_plain(),
+        {"step": "tokenize source"} | encoding.source.described(),
+        {"step": "tokenize target"} | encoding.target.described(),
         {"step": "leave out longer pairs", "max_length": encoding.max_length},
     ]
 
@@ -108,8 +142,14 @@ def fitting(parts: Mapping[str, Sequence[Pair]], encoding: PairEncoding) -> tupl
 
 def _length(pair: Pair, encoding: PairEncoding) -> int:
     """Tokens of the longer side, with the end on the source and begin or end on the target's inputs and outputs."""
-    sides = (encoding.source, pair[0]), (encoding.target, pair[1])
-    return 1 + max(len(text.encode()) if isinstance(t, ByteTokenizer) else len(text) for t, text in sides)
+    return 1 + max(_tokens_in(pair[0], encoding.source), _tokens_in(pair[1], encoding.target))
+
+
+def _tokens_in(text: str, tokenizer: Tokenizer) -> int:
+    """How many tokens a text has; of characters and bytes without encoding it, for there may be millions of texts."""
+    if isinstance(tokenizer, CharTokenizer):
+        return len(text)
+    return len(text.encode()) if isinstance(tokenizer, ByteTokenizer) else len(tokenizer.encode(text))
 
 
 def _two_files(place: str, split: str) -> tuple[Path, Path]:
@@ -162,18 +202,33 @@ def _split(section: PairsData, given: dict[str, list[Pair]]) -> tuple[dict[str, 
         raise ConfigError("data.split is official, but neither data.validation nor data.test is given")
     if "validation" in given:
         return given, "official"
+    return without_validation(given)
+
+
+def without_validation(given: dict[str, list[Pair]]) -> tuple[dict[str, list[Pair]], str]:
+    """Parts among which no validation is, with one cut off by a hash of the source, and test, too, if it is not there;
+    and the rule in words."""
     pairs = given["train"]
     keys = [content_key(source.encode()) for source, _ in pairs]
-    cut = by_hash(keys, WITHOUT_TEST if official else SHARES)
+    cut = by_hash(keys, WITHOUT_TEST if "test" in given else SHARES)
     own = {name: [pairs[index] for index in chosen] for name, chosen in cut.items() if len(chosen)}
-    if "train" not in own:
-        raise DataError(f"{section.path}: too few pairs: none fell into the training split")
-    if official:
+    if "test" in given:
         return own | {"test": given["test"]}, "official test; validation by hash of the source, 90/10"
     return own, "hash of the source, 80/10/10"
 
 
-def _tokenizer(section: PairsData, texts: Sequence[str]) -> Tokenizer:
-    if section.tokenizer == "byte":
-        return ByteTokenizer(special=True)
-    return CharTokenizer("".join(sorted(set().union(*map(set, texts)))), special=True)
+def _tokenizers(
+    section: PairsData | HubPairs, train: Sequence[Pair], recorded: Recorded | None
+) -> tuple[Tokenizer, Tokenizer]:
+    """The tokenizers of source and target, from the training pairs; one for both where their vocabulary is shared."""
+    known = recorded.encoding if recorded and isinstance(recorded.encoding, PairEncoding) else None
+    sides = [pair[0] for pair in train], [pair[1] for pair in train]
+    if isinstance(section.tokenizer, PairsBpe) and section.tokenizer.shared:
+        shared = tokenizing.make(
+            section.tokenizer, [*sides[0], *sides[1]], special=True, recorded=known.source if known else None
+        )
+        return shared, shared
+    return (
+        tokenizing.make(section.tokenizer, sides[0], special=True, recorded=known.source if known else None),
+        tokenizing.make(section.tokenizer, sides[1], special=True, recorded=known.target if known else None),
+    )

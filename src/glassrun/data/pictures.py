@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MOST_PIXELS = 64_000_000
 
 
-def read(path: Path, channels: int) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Held:
+    """A picture file that lies in memory; `name` says in errors where it came from."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read(path: Path | Held, channels: int) -> NDArray[np.uint8]:
     """A picture's pixels from 0 to 255: UInt8[channels, height, width].
 
     Arguments:
@@ -43,7 +55,7 @@ def read(path: Path, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
 
 
-def _upper_bits(picture: Any, path: Path) -> NDArray[np.uint8]:
+def _upper_bits(picture: Any, path: Path | Held) -> NDArray[np.uint8]:
     """The upper eight of sixteen bits of grey: UInt8[height, width]. (Pillow's own conversion clips.)"""
     pixels = np.asarray(picture, dtype=np.int64)
     if pixels.min() < 0 or pixels.max() >= 2**16:
@@ -54,7 +66,7 @@ def _upper_bits(picture: Any, path: Path) -> NDArray[np.uint8]:
     return (pixels >> 8).astype(np.uint8)
 
 
-def size_and_channels(path: Path) -> tuple[int, int, int]:
+def size_and_channels(path: Path | Held) -> tuple[int, int, int]:
     """(height, width, channels) of a picture file, all of it decoded, so that damage is found now.
 
     Raises:
@@ -77,18 +89,19 @@ def scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     return np.stack(planes)
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path | Held) -> Any:
     """The picture, a PIL.Image.Image, decoded; its file is closed."""
     try:
         from PIL import Image
     except ImportError:
         raise MissingDependency("pillow", "reading pictures", extra="recipes") from None
-    if (found := what_is_at(path)) != "a file":
+    if isinstance(path, Path) and (found := what_is_at(path)) != "a file":
         raise DataError(f"{path}: expected a picture file, found {found}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Pillow finds odd but can read
-            picture = Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS)
+            data = path.read_bytes() if isinstance(path, Path) else path.data
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             if picture.width * picture.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path}: expected at most {_MOST_PIXELS:,} pixels, found {picture.width} × {picture.height}"

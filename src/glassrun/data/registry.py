@@ -6,29 +6,32 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun.config import Data
-from glassrun.data import augment, dates, digits, images, pairs, text
+from glassrun.data import augment, dates, digits, hub, images, pairs, text
+from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
 
-LOADERS: dict[str, Callable[[Any, int], Dataset]] = {
-    "dates": dates.load,
-    "digits": lambda section, _: digits.load(section),
-    "images": lambda section, _: images.load(section),
-    "pairs": lambda section, _: pairs.load(section),
+LOADERS: dict[str, Callable[[Any, int, Recorded | None], Dataset]] = {
+    "dates": lambda section, seed, _: dates.load(section, seed),
+    "digits": lambda section, _, __: digits.load(section),
+    "hub": hub.load,
+    "images": lambda section, _, __: images.load(section),
+    "pairs": lambda section, _, recorded: pairs.load(section, recorded),
     "python-topics": text.load_python_topics,
     "text": text.load,
 }
 
 
-def load(section: Data, seed: int) -> Dataset:
+def load(section: Data, seed: int, recorded: Recorded | None = None) -> Dataset:
     """The data that a recipe's section names.
 
     Arguments:
         section: of the recipe.
         seed: of the run; dates are made from it, a text's windows are cut by it, and images are augmented by it.
+        recorded: what the run says of its data, if it has begun: its tokenizers are taken and none is trained.
 
     Raises:
         DataError: the data are missing, empty, damaged or of another form.
     """
-    dataset = LOADERS[section.source](section, seed)  # type: ignore[attr-defined]
+    dataset = LOADERS[section.source](section, seed, recorded)  # type: ignore[attr-defined]
     steps = getattr(section, "augment", ())
     return augment.augmented(dataset, steps, seed) if steps else dataset

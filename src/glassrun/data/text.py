@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.config import PythonTopicsData, TextData
-from glassrun.data import compressed
+from glassrun.config import HubText, PythonTopicsData, TextData
+from glassrun.data import compressed, tokenizing
 from glassrun.data.encoding import TextEncoding
 from glassrun.data.manifest import file_digests, manifest
+from glassrun.data.recorded import Recorded
 from glassrun.data.source import IGNORED, Dataset, Split
 from glassrun.data.splits import content_key
-from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from glassrun.data.tokenizers import Tokenizer
 from glassrun.errors import ConfigError, DataError
 from glassrun.keys import derive
 
 _TAIL = 10  # the last tenth
+_THE_LAST_TENTH = "the last tenth of the"
 _LONGEST_LINE = 1000  # code points or bytes; some texts are one line as a whole
 
 
@@ -38,13 +40,13 @@ class TrainingWindows:
         tokens: of the text.
         context: tokens in a window; each predicts the one after it.
         seed: of the run.
-        characters: the code point of each token of the vocabulary; None where tokens are bytes.
+        tokenizer: what made the tokens; None where they are bytes.
     """
 
     tokens: NDArray[Any]
     context: int
     seed: int
-    characters: NDArray[np.uint32] | None = None
+    tokenizer: Tokenizer | None = None
 
     def __len__(self) -> int:
         return max((len(self.tokens) - self.context) // self.context, 1)
@@ -62,11 +64,11 @@ class TrainingWindows:
         return {"inputs": window[:-1], "targets": window[1:]}
 
     def keys(self) -> list[bytes]:
-        return line_keys(_values(self.tokens, self.characters))
+        return line_keys(_spelled(self.tokens, self.tokenizer))
 
     def line(self, index: int) -> tuple[int, int]:
-        """Where a line begins and ends in the tokens, of those that `keys` counts."""
-        starts = line_starts(_values(self.tokens, self.characters))
+        """Where a line begins and ends in the text, in characters or bytes, of those that `keys` counts."""
+        starts = line_starts(_spelled(self.tokens, self.tokenizer))
         return starts[index], starts[index + 1]
 
     def digest(self) -> str:
@@ -83,7 +85,7 @@ class EvaluationWindows:
 
     tokens: NDArray[Any]
     context: int
-    characters: NDArray[np.uint32] | None = None
+    tokenizer: Tokenizer | None = None
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.context)
@@ -100,11 +102,11 @@ class EvaluationWindows:
         return {"inputs": inputs, "targets": targets}
 
     def keys(self) -> list[bytes]:
-        return line_keys(_values(self.tokens, self.characters))
+        return line_keys(_spelled(self.tokens, self.tokenizer))
 
     def line(self, index: int) -> tuple[int, int]:
-        """Where a line begins and ends in the tokens, of those that `keys` counts."""
-        starts = line_starts(_values(self.tokens, self.characters))
+        """Where a line begins and ends in the text, in characters or bytes, of those that `keys` counts."""
+        starts = line_starts(_spelled(self.tokens, self.tokenizer))
         return starts[index], starts[index + 1]
 
     def digest(self) -> str:
@@ -115,7 +117,7 @@ class EvaluationWindows:
         return self.tokens[start : start + self.context + 1]
 
 
-def load(section: TextData, seed: int) -> Dataset:
+def load(section: TextData, seed: int, recorded: Recorded | None = None) -> Dataset:
     """A text file (gzip too): its last tenth for validation, or files of their own for validation and test.
 
     Raises:
@@ -130,18 +132,20 @@ def load(section: TextData, seed: int) -> Dataset:
         raise ConfigError("data.split is official, but data.validation is not given")
     if section.split == "tail" and official:
         raise ConfigError("data.split: tail would ignore data.validation; leave one of them out")
-    return _windows(section, texts, seed, where=section.path, files=files)
+    return windows(section, texts, seed, recorded, source=section.source, where=section.path, files=files)
 
 
-def load_python_topics(section: PythonTopicsData, seed: int) -> Dataset:
+def load_python_topics(section: PythonTopicsData, seed: int, recorded: Recorded | None = None) -> Dataset:
     """The reference topics that `help()` shows, in the order of their names; they change with the version of Python."""
     from pydoc_data.topics import topics
 
     text = "\n".join(f"{name}\n{'=' * len(name)}\n\n{topics[name].strip()}\n" for name in sorted(topics))
-    return _windows(
+    return windows(
         section,
         {"train": text},
         seed,
+        recorded,
+        source=section.source,
         where="pydoc_data.topics",
         versions={"python": platform.python_version()},
     )
@@ -166,27 +170,32 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _windows(
-    section: TextData | PythonTopicsData,
+def windows(
+    section: TextData | PythonTopicsData | HubText,
     texts: dict[str, str],
     seed: int,
+    recorded: Recorded | None,
     *,
+    source: str,
     where: str,
     files: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Tokens of all parts, cut into windows."""
-    tokenizer: Tokenizer = (
-        CharTokenizer("".join(texts.values()), special=False)
-        if section.tokenizer == "char"
-        else ByteTokenizer(special=False)
-    )
-    parts = {name: tokenizer.encode(text) for name, text in texts.items()}
-    rule = "official"
-    if "validation" not in parts:
-        cut = len(parts["train"]) - len(parts["train"]) // _TAIL
-        parts |= {"train": parts["train"][:cut], "validation": parts["train"][cut:]}
-        rule = "the last tenth of the tokens for validation"
+    """The texts of all parts as a data set: tokens, cut into windows.
+
+    Arguments:
+        section: of the recipe.
+        texts: of the train part, and of validation and test if they are there.
+        seed: of the run.
+        recorded: what the run says of its data, if it has begun.
+        source: its name.
+        where: names the text in errors.
+        files, versions: where the texts came from, for the manifest.
+
+    Raises:
+        DataError: a part is too short.
+    """
+    tokenizer, parts, rule = _tokens(section, texts, recorded)
     for name, tokens in parts.items():
         least = section.context + 1 if name == "train" else 2
         if len(tokens) < least:
@@ -194,24 +203,49 @@ def _windows(
                 f"{where}: too short: the {name} part has {len(tokens)} tokens, expected at least {least} "
                 f"(data.context is {section.context})"
             )
-    characters = tokenizer.points if isinstance(tokenizer, CharTokenizer) else None
     splits: dict[str, Split] = {
-        name: TrainingWindows(parts[name], section.context, seed, characters)
+        name: TrainingWindows(parts[name], section.context, seed, tokenizer)
         if name == "train"
-        else EvaluationWindows(parts[name], section.context, characters)
+        else EvaluationWindows(parts[name], section.context, tokenizer)
         for name in ("train", "validation", "test")
         if name in parts
     }
     described = manifest(
-        section.source,
+        source,
         splits=splits,
         rule=rule,
-        preprocessing=[{"step": "tokenize"} | tokenizer.to_plain(), {"step": "windows", "context": section.context}],
+        preprocessing=[{"step": "tokenize"} | tokenizer.described(), {"step": "windows", "context": section.context}],
         files=files,
         versions=versions,
     )
     facts = {"vocabulary_size": tokenizer.size, "max_length": section.context}
     return Dataset(splits, described, facts, TextEncoding(tokenizer, section.context))
+
+
+def _tokens(
+    section: TextData | PythonTopicsData | HubText, texts: dict[str, str], recorded: Recorded | None
+) -> tuple[Tokenizer, dict[str, NDArray[Any]], str]:
+    """The tokenizer, the tokens of each part, and in words how the parts follow."""
+    if isinstance(section.tokenizer, str):
+        tokenizer = tokenizing.make(section.tokenizer, list(texts.values()), special=False, recorded=None)
+        parts = {name: tokenizer.encode(text) for name, text in texts.items()}
+        if "validation" in parts:
+            return tokenizer, parts, "official"
+        train, validation = _without_tail(parts["train"])
+        return tokenizer, parts | {"train": train, "validation": validation}, f"{_THE_LAST_TENTH} tokens for validation"
+    rule = "official"
+    if "validation" not in texts:  # cut before there are tokens, for they are learned from the training part alone
+        train, validation = _without_tail(texts["train"])
+        texts, rule = texts | {"train": train, "validation": validation}, f"{_THE_LAST_TENTH} characters for validation"
+    known = recorded.encoding.tokenizer if recorded and isinstance(recorded.encoding, TextEncoding) else None
+    tokenizer = tokenizing.make(section.tokenizer, [texts["train"]], special=False, recorded=known)
+    return tokenizer, {name: tokenizer.encode(text) for name, text in texts.items()}, rule
+
+
+def _without_tail(whole: Any) -> tuple[Any, Any]:
+    """A sequence without its last tenth, and that."""
+    cut = len(whole) - len(whole) // _TAIL
+    return whole[:cut], whole[cut:]
 
 
 def line_starts(values: NDArray[Any]) -> list[int]:
@@ -230,9 +264,9 @@ def line_keys(values: NDArray[Any]) -> list[bytes]:
     return [content_key(data[4 * start : 4 * end]) for start, end in pairwise(line_starts(values))]
 
 
-def _values(tokens: NDArray[Any], characters: NDArray[np.uint32] | None) -> NDArray[Any]:
-    """What tokens stand for, whatever number the vocabulary gives it."""
-    return tokens if characters is None else characters[tokens]
+def _spelled(tokens: NDArray[Any], tokenizer: Tokenizer | None) -> NDArray[Any]:
+    """The code points or bytes that tokens stand for, whatever number the vocabulary gives them."""
+    return tokens if tokenizer is None else tokenizer.spelled(tokens)
 
 
 def _digest(tokens: NDArray[Any]) -> str:

@@ -15,13 +15,16 @@ from glassrun.data.augment import Augmented
 from glassrun.data.encoding import ImageEncoding, PairEncoding, TextEncoding
 from glassrun.data.pixels import LabelledImages
 from glassrun.data.source import IGNORED, Dataset
+from glassrun.data.tokenizers import BEGIN, END
+from glassrun.generate.decoding import Greedy, Sampling, key
+from glassrun.generate.write import write
+from glassrun.generate.writers import TextWriter, TranslationWriter
 from glassrun.look import figures
 from glassrun.look.capture import Capture, capturing
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
 from glassrun.tasks.base import Task, logits_of
 from glassrun.tasks.masked_language_model import MaskedLanguageModelling, keyed_by, with_gaps
-from glassrun.train.generate import greedy, sample
 
 _SHOWN_MAPS = 12  # of each layer
 _SHOWN_LAYERS = 8  # with convolutions
@@ -267,7 +270,9 @@ def _written(model: nn.Module, dataset: Dataset, split: str, encoding: PairEncod
         example = dataset.splits[split].example(index, 0)
         # A model that was hardly trained may never write the end.
         most = min(encoding.max_length, 2 * len(example["target"]))
-        written = encoding.target.decode(greedy(model, example["source"].tolist(), most))
+        writer = TranslationWriter(model, torch.from_numpy(example["source"])[None])
+        (tokens,) = write(writer, torch.tensor([[BEGIN]]), Greedy(), [0], count=most - 1, stop=(END,))
+        written = encoding.target.decode(tokens)
         true = encoding.target.decode(example["target"].tolist())
         rows.append((encoding.source.decode(example["source"].tolist()), written, "right" if written == true else true))
     return Part(
@@ -279,7 +284,8 @@ def _written(model: nn.Module, dataset: Dataset, split: str, encoding: PairEncod
 
 def _gone_on(model: nn.Module, encoding: TextEncoding, tokens: Tensor) -> Part:
     before = tokens.tolist()
-    after = sample(model, before, _SAMPLE_TOKENS, context=encoding.context, temperature=0.8, seed=1)
+    writer = TextWriter(model, encoding.context)
+    (after,) = write(writer, tokens[None], Sampling(0.8, seed=1), [key(before)], count=_SAMPLE_TOKENS)
     return Part(
         "What it writes",
         f"The first {len(before)} tokens are from the held-out text, the next {_SAMPLE_TOKENS} are drawn from the "

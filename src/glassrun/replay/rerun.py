@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glassrun import config
 from glassrun.data.manifest import manifest_digest
+from glassrun.data.recorded import of_run
 from glassrun.record.differences import numerics_notes
 from glassrun.record.fingerprint import Fingerprinter, stored_name
 from glassrun.record.ledger import without_checksum
@@ -45,13 +46,16 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     recipe = config.validate(job["config"], "recipe")
     set_numerics(recipe.numerics)
     traced = Tracing(job["trace"])
-    dataset = load_data(recipe)
+    folder = RunFolder.open(job["path"])
+    # With the other run's data or tokenizer, what this one has recorded of its own is not meant.
+    own = recipe.data == folder.recipe.data
+    dataset = load_data(recipe, of_run(folder.header, str(folder.path)) if own else None)
     with traced.around(None, wanted=job["start"] is None and job["step"] == 1):
         state = prepare(recipe, dataset)
     about = {
         "initial": initial_fingerprints(state, Fingerprinter()),
         "data": manifest_digest(dataset.manifest),
-        "notes": numerics_notes(RunFolder.open(job["path"])),
+        "notes": numerics_notes(folder),
     }
     if job["start"]:
         checkpoints.restore(state, checkpoints.read(Path(job["start"])))

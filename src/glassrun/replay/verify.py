@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun import config
+from glassrun.data.recorded import of_run
 from glassrun.data.source import Dataset
 from glassrun.errors import NotFinite, RunFolderError
 from glassrun.record.checkpoint_files import Checkpoint, path_of, read
@@ -38,7 +39,7 @@ def run(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     if not job["rank"]:
         for note in numerics_notes(folder):
             tell({"event": "note", "text": note})
-    dataset = load_data(recipe)
+    dataset = load_data(recipe, of_run(folder.header, str(folder.path)))
     if not job["rank"]:
         for note in _data_notes(folder, dataset):
             tell({"event": "note", "text": note})

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from glassrun.data.encoding import TextEncoding
 from glassrun.data.source import IGNORED, Dataset
-from glassrun.data.tokenizers import ByteTokenizer
 from glassrun.tasks.base import Batch, check_classes, logits_of, scalar
 
 
@@ -29,8 +28,8 @@ class LanguageModelling:
     def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
         self.vocabulary_size = dataset.facts["vocabulary_size"]
-        encoding = dataset.encoding
-        self.bytes = isinstance(encoding, TextEncoding) and isinstance(encoding.tokenizer, ByteTokenizer)
+        assert isinstance(dataset.encoding, TextEncoding), "the recipe's task goes with sources of text"
+        self.starts = torch.from_numpy(dataset.encoding.tokenizer.starts)
 
     def collate(self, examples: Sequence[Any]) -> Batch:
         return {
@@ -75,6 +74,5 @@ class LanguageModelling:
         )
 
     def _characters(self, targets: Tensor) -> int:
-        """Characters that the targets spell: in UTF-8 every byte but the continuation bytes 10xxxxxx starts one."""
-        real = targets[targets != IGNORED]
-        return int(((real & 0xC0) != 0x80).sum()) if self.bytes else len(real)
+        """Characters that begin in the targets."""
+        return int(self.starts[targets[targets != IGNORED]].sum())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from glassrun.config import Numerics, Recipe
 from glassrun.data import registry as data_registry
+from glassrun.data.recorded import Recorded
 from glassrun.errors import ConfigError, ModelError
 from glassrun.generators import set_generators
 from glassrun.models import registry as model_registry
@@ -69,9 +70,9 @@ def set_numerics(numerics: Numerics) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def load_data(recipe: Recipe) -> Any:
-    """The recipe's data set."""
-    dataset = data_registry.load(recipe.data, seed_of(recipe))
+def load_data(recipe: Recipe, recorded: Recorded | None = None) -> Any:
+    """The recipe's data set; `recorded` is what its run says of it, if that has begun."""
+    dataset = data_registry.load(recipe.data, seed_of(recipe), recorded)
     if len(dataset.splits["train"]) == 0:
         raise ConfigError("data: the training split is empty")
     return dataset

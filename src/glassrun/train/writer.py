@@ -16,6 +16,7 @@ from glassrun.record.run_folder import COMPLETE, RUNNING, STOPPED, RunFolder, id
 from glassrun.train.opening import RESUME, open_folder
 
 if TYPE_CHECKING:
+    from glassrun.data.recorded import Recorded
     from glassrun.data.source import Dataset
     from glassrun.record.checkpoint_files import Checkpoint
     from glassrun.train.loop import Trainer
@@ -53,7 +54,7 @@ def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any]
     from glassrun.train.workers import Workers
 
     set_numerics(recipe.numerics)
-    state = prepare(recipe, load_data(recipe))
+    state = prepare(recipe, load_data(recipe, _recorded(folder, job)))
     workers = Workers.join(job["rank"], job["world_size"], job["store"])
     start = _begin(folder, state, job, tell) if folder else None
     _agree_on_start(state, start, folder, workers)
@@ -65,6 +66,15 @@ def compute(folder: RunFolder | None, recipe: config.Recipe, job: dict[str, Any]
         return {}
     except WorkersDisagree as error:
         raise _judged(error, folder, trainer) from None
+
+
+def _recorded(folder: RunFolder | None, job: dict[str, Any]) -> Recorded | None:
+    """What the run says of its data, if it has begun; workers without the folder read it where it lies."""
+    from glassrun.data.recorded import of_run
+
+    if folder is None and job["out"] and (Path(job["out"]) / "run.json").exists():
+        folder = RunFolder.open(job["out"])
+    return of_run(folder.header, str(folder.path)) if folder else None
 
 
 def _write(folder: RunFolder, trainer: Trainer, start: Checkpoint | None, tell: Tell) -> dict[str, Any]:
