@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image, ImageOps
 
 import glassrun as api
 from glassrun import predict
+from glassrun.data.encoding import TextEncoding
+from glassrun.data.tokenizers import ByteTokenizer
 from glassrun.errors import BadInput
 from support import Made, glassrun
 
@@ -75,3 +79,12 @@ def test_a_blank_text_is_an_empty_one(made: Made, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="found 0"):
         predict.translate(run, " ")
     assert predict.translate(run, " glass ").text == predict.translate(run, "glass").text
+
+
+def test_a_model_that_fills_gaps_does_not_go_on_from_a_prompt(tmp_path: Path) -> None:
+    recipe = SimpleNamespace(name="gaps", task="masked-language-model")
+    encoding = TextEncoding(ByteTokenizer(special=False), 8)
+    folder = SimpleNamespace(header={"encoding": encoding.to_plain()}, recipe=recipe, path=tmp_path)
+    run: Any = SimpleNamespace(folder=folder, recipe=recipe)
+    with pytest.raises(BadInput, match="fills gaps in a text"):
+        predict.go_on(run, "glass", tokens=3, temperature=0.0, seed=1)
