@@ -29,6 +29,7 @@ LANGUAGE = {
     "model": {"kind": "language-model"},
 }
 TOPICS = LANGUAGE | {"data": {"source": "python-topics"}}
+LLAMA = LANGUAGE | {"model": {"kind": "llama"}}
 PAIRS = {
     "name": "t",
     "task": "translate",
@@ -285,7 +286,8 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 SECTIONS = [
     (CLASSIFY, ""), (CLASSIFY, "data"), (IMAGES, "data"), (LANGUAGE, "data"), (TOPICS, "data"), (PAIRS, "data"),
-    (DATES, "data"), (CLASSIFY, "model"), (LANGUAGE, "model"), (DATES, "model"), (CLASSIFY, "batch"),
+    (DATES, "data"), (CLASSIFY, "model"), (LANGUAGE, "model"), (LLAMA, "model"), (DATES, "model"),
+    (CLASSIFY, "batch"),
     (CLASSIFY, "optimizer"), (CLASSIFY | {"optimizer": {"kind": "adam"}}, "optimizer"),
     (CLASSIFY | {"optimizer": {"kind": "sgd"}}, "optimizer"), (CLASSIFY, "schedule"),
     (CLASSIFY | {"schedule": {"kind": "constant"}}, "schedule"), (CLASSIFY, "train"), (CLASSIFY, "numerics"),
@@ -298,6 +300,15 @@ def refused(recipe: Any, overrides: Values | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
         load(recipe, overrides)
     return str(caught.value)
+
+
+def test_an_unknown_key_of_a_scaling_gives_the_nearest_known_one() -> None:
+    scaling = {"kind": "llama3", "factr": 2.0, "original_length": 8}
+    message = refused(LLAMA | {"model": {"kind": "llama", "rotary_scaling": scaling}})
+    assert "model.rotary_scaling.llama3.factr: unknown key; did you mean 'factor'? Known: factor, hig" in message
+    found = load(LLAMA | {"model": {"kind": "llama", "rotary_scaling": {"kind": "linear", "factor": 2}}})
+    assert found.contract()["model"]["rotary_scaling"] == {"kind": "linear", "factor": 2.0}
+    assert round_trip(found) == found
 
 
 @pytest.mark.parametrize(("recipe", "section"), SECTIONS)
