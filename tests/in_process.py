@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from glassrun import config
-from glassrun.train import optimizer as optimizers
 from glassrun.train.loop import Outcome, Trainer
-from glassrun.train.state import State, load_data, prepare
+from glassrun.train.state import State, load_data, prepare, start
 from support import Made
 
 
@@ -17,10 +16,7 @@ def state_of(made: Made, name: str, module: nn.Module | None = None, /, **overri
     """The state of a small recipe before its first step, with this module as its model if one is given."""
     recipe = config.load(made.recipe(name, **overrides))
     state = prepare(recipe, load_data(recipe))
-    if module is not None:
-        state.model = module.train()
-        state.optimizer = optimizers.build(recipe, state.named_parameters)
-    return state
+    return state if module is None else start(recipe, state.dataset, state.task, module.train())
 
 
 def step(trainer: Trainer, number: int) -> Outcome:

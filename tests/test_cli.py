@@ -88,6 +88,16 @@ def test_show_as_json_has_what_scripts_rely_on(trained: Path) -> None:
     assert found["params_fingerprint"] in glassrun("show", trained).out
 
 
+def test_show_of_a_recipe_draws_its_schedule(made: Made, trained: Path) -> None:
+    found = glassrun("show", "digits-cnn", "--set", "schedule.kind=linear", "--json").json
+    assert found["schedule"]["kind"] == "linear"
+    assert found["schedule"]["rates"][-1] == [600, 0.0]
+    assert "schedule    warmup-cosine" in glassrun("show", made.file("odd-lm")).out
+    refused = glassrun("show", trained, "--set", "schedule.kind=linear")
+    assert refused.code == 2
+    assert refused.err.strip() == f"error: {trained}: --set: only for a recipe; a run is what it was"
+
+
 def test_config_yaml_is_the_same_run(trained: Path, tmp_path: Path) -> None:
     assert glassrun("train", trained / "config.yaml", "--out", tmp_path / "again").code == 0
     shown = [glassrun("show", run, "--json").json for run in (trained, tmp_path / "again")]

@@ -40,10 +40,39 @@ DATES = PAIRS | {"data": {"source": "dates"}}
 LENET, VGG, RESNET, CONVNEXT = (CLASSIFY | {"model": {"kind": kind}} for kind in ("lenet", "vgg", "resnet", "convnext"))
 IMPORTED = CLASSIFY | {"model": {"import": "a.b:c", "width": 3}}
 
+WARMUP = {"warmup_steps": 5, "initial_lr": 0.25}
+# A recipe with each kind of optimizer and schedule, and another value for each of its fields.
+RATE = {"lr": 0.5, "weight_decay": 0.25}
+OPTIMIZERS: dict[str, Values] = {
+    "adamw": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "adam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "sgd": RATE | {"momentum": 0.5, "nesterov": True},
+    "rmsprop": RATE | {"alpha": 0.5, "eps": 1e-7, "momentum": 0.5},
+    "adagrad": RATE | {"eps": 1e-7},
+    "nadam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7, "momentum_decay": 0.5},
+    "radam": RATE | {"betas": [0.9, 0.9], "eps": 1e-7},
+    "adafactor": RATE | {"beta2_decay": -0.5, "smallest_scale": 0.5, "clip_update": 2.0},
+    "muon": RATE | {"momentum": 0.5, "betas": [0.9, 0.9], "eps": 1e-7},
+}
+RISE: Values = {"warmup_steps": 3, "initial_lr": 0.1}
+SCHEDULES: dict[str, tuple[Values, Values]] = {
+    "warmup-cosine": ({}, RISE | {"warmup_epochs": 0.5, "final_lr": 0.1}),
+    "constant": ({}, RISE | {"warmup_epochs": 0.5}),
+    "linear": ({}, RISE | {"final_lr": 0.1}),
+    "polynomial": ({}, RISE | {"power": 3.0, "final_lr": 0.1}),
+    "inverse-square-root": (WARMUP, RISE),
+    "noam": (WARMUP | {"d_model": 3}, RISE | {"d_model": 5}),
+    "one-cycle": (WARMUP, RISE | {"final_lr": 0.1, "anneal": "linear", "three_phase": True}),
+    "warmup-stable-decay": ({"decay_steps": 3}, RISE | {"final_lr": 0.1, "decay_steps": 5, "decay": "1-sqrt"}),
+    "cosine-restarts": ({"cycle_steps": 3}, RISE | {"final_lr": 0.1, "cycle_steps": 5, "cycle_factor": 2}),
+}
+
 # Every field of every section: a recipe it stands in, its section, and another value; free ones keep the digest.
 CONTRACT: list[tuple[Values, str, Values]] = [
-    (CLASSIFY, "", {"seed": 2, "task": {"import": "a:T"}}),
-    (IMAGES, "data", {"split": "hash", "target": "labels", "image_size": 28}),
+    (CLASSIFY, "", {"seed": 2, "task": {"import": "a:T"}, "average": {}}),
+    (CLASSIFY | {"average": {}}, "average", {"decay": 0.5}),
+    (CLASSIFY, "data", {"augment": [{"kind": "flip"}]}),
+    (IMAGES, "data", {"split": "hash", "target": "labels", "image_size": 28, "augment": [{"kind": "flip"}]}),
     (LANGUAGE, "data", {"split": "tail", "tokenizer": "byte", "context": 65}),
     (TOPICS, "data", {"tokenizer": "byte", "context": 65}),
     (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255}),
@@ -134,24 +163,17 @@ CONTRACT: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "batch", {"size": 128, "shards": 8, "evaluation_size": 128}),
     *(
         (
-            CLASSIFY | {"optimizer": {"kind": kind}},
+            CLASSIFY | {"optimizer": {"kind": kind, "clip_norm": None}},
             "optimizer",
-            {"lr": 0.5, "betas": [0.9, 0.9], "eps": 1e-7, "weight_decay": 0.1, "clip_norm": None},
+            fields | {"clip_norm": 0.5, "clip_value": 0.5},
         )
-        for kind in ("adamw", "adam")
+        for kind, fields in OPTIMIZERS.items()
     ),
-    (
-        CLASSIFY | {"optimizer": {"kind": "sgd"}},
-        "optimizer",
-        {"lr": 0.5, "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "clip_norm": 1.0},
+    *(
+        (CLASSIFY | {"schedule": {"kind": kind} | needed}, "schedule", fields)
+        for kind, (needed, fields) in SCHEDULES.items()
     ),
-    (CLASSIFY, "schedule", {"warmup_steps": 3, "warmup_epochs": 0.5, "initial_lr": 0.1, "final_lr": 0.1}),
-    (
-        CLASSIFY | {"schedule": {"kind": "constant"}},
-        "schedule",
-        {"warmup_steps": 3, "warmup_epochs": 0.5, "initial_lr": 0.1},
-    ),
-    (CLASSIFY, "train", {"steps": 601}),
+    (CLASSIFY, "train", {"steps": 601, "label_smoothing": 0.1}),
     (
         CLASSIFY,
         "numerics",
@@ -218,6 +240,31 @@ def test_every_field_is_in_one_of_the_two_tables(recipe: Values) -> None:
                 one_value = True
             assert one_value or field in FIXED or (name, field) in listed, f"{name}.{field}"
         assert fields or name in FIXED or ("", name) in listed, name
+
+
+def test_so_are_the_fields_of_every_kind() -> None:
+    assert (OPTIMIZERS.keys(), SCHEDULES.keys()) == (config.OPTIMIZERS.keys(), config.SCHEDULES.keys())
+    for kind, fields in OPTIMIZERS.items():
+        assert {"kind", "clip_norm", "clip_value", *fields} == set(config.OPTIMIZERS[kind].model_fields)
+    for kind, (_, fields) in SCHEDULES.items():
+        assert {"kind", "warmup_epochs", *fields} == {"warmup_epochs", *config.SCHEDULES[kind].model_fields}
+
+
+# Of the recipes as they were before there were `average`, `augment`, `label_smoothing` and `clip_value`.
+BEFORE = {
+    "dates-transformer": "e5606ae26fc9013194a265595cc52edd",
+    "digits-cnn": "54eaa95e8a894752b4ce0df53852ef15",
+    "python-lm": "ed43f4fa68a1b4f0a372fdc823d1822f",
+    "shakespeare-char": "803b857643b05c18c693eff4d8d6f2ee",
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_is_extra_changes_no_run_without_it(name: str) -> None:
+    recipe = load(name, {"data.path": "/d"} if name == "shakespeare-char" else {})
+    assert recipe.digest() == BEFORE[name]
+    assert recipe.plain()["average"] is None
+    assert "average" not in recipe.contract()
 
 
 def test_the_kind_is_part_of_the_contract() -> None:
@@ -289,9 +336,10 @@ SECTIONS = [
     (DATES, "data"), (CLASSIFY, "model"), (LANGUAGE, "model"), (LLAMA, "model"), (DATES, "model"),
     (CLASSIFY, "batch"),
     (CLASSIFY, "optimizer"), (CLASSIFY | {"optimizer": {"kind": "adam"}}, "optimizer"),
-    (CLASSIFY | {"optimizer": {"kind": "sgd"}}, "optimizer"), (CLASSIFY, "schedule"),
-    (CLASSIFY | {"schedule": {"kind": "constant"}}, "schedule"), (CLASSIFY, "train"), (CLASSIFY, "numerics"),
-    (CLASSIFY, "record"),
+    (CLASSIFY | {"optimizer": {"kind": "sgd"}}, "optimizer"), (CLASSIFY | {"optimizer": {"kind": "muon"}}, "optimizer"),
+    (CLASSIFY, "schedule"), (CLASSIFY | {"schedule": {"kind": "constant"}}, "schedule"), (CLASSIFY, "train"),
+    (CLASSIFY | {"schedule": {"kind": "noam", "warmup_steps": 3, "d_model": 5}}, "schedule"), (CLASSIFY, "numerics"),
+    (CLASSIFY, "record"), (CLASSIFY | {"average": {}}, "average"),
 ]  # fmt: skip
 
 
@@ -322,6 +370,24 @@ def test_an_unknown_key_gives_the_nearest_known_one(recipe: Values, section: str
         assert f"did you mean {field!r}?" in message
         for known in fields:
             assert known in message
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ({"kind": "flip"}, "data.augment: input should be a valid array"),
+        ([3], "data.augment.0: expected a mapping with a kind, found 3"),
+        ([{"kind": "flip"}, {}], "data.augment.1: expected a mapping with a kind"),
+        ([{"kind": ["flip"]}], "data.augment.0: expected a mapping with a kind"),
+        ([{"kind": "flipp"}], "did you mean 'flip'? Known: crop, cutout, flip, mixup, shift"),
+        ([{"kind": "cutout", "size": 3, "sice": 3}], "data.augment.0.sice: unknown key; did you mean 'size'?"),
+        ([{"kind": "crop"}], "data.augment.0.padding: missing"),
+        ([{"kind": "mixup", "alpha": 0}], "data.augment.0.alpha: input should be greater than 0"),
+    ],
+)
+def test_an_augmentation_of_another_form(augment: Any, words: str) -> None:
+    assert words in refused(CLASSIFY, {"data.augment": augment})
+    assert words in refused(IMAGES, {"data.augment": augment})
 
 
 def test_an_unknown_key_beside_an_imported_task() -> None:
@@ -471,6 +537,27 @@ def test_an_imported_task_or_model_fits_any() -> None:
         (CLASSIFY | {"schedule": {"kind": "constant"}}, {"schedule.final_lr": 0.1}, "final_lr"),
         (CLASSIFY | {"optimizer": {"kind": "sgd", "momentum": 0}}, {"optimizer.nesterov": True}, "momentum above 0"),
         (DATES, {"data.first_year": 2000, "data.last_year": 1999}, "before first_year 2000"),
+        (CLASSIFY, {"optimizer.clip_value": 0.5}, "optimizer: clip_norm and clip_value are both set"),
+        *(
+            (CLASSIFY, {"schedule": {"kind": kind} | more}, f"schedule: {kind} needs a warmup")
+            for kind, more in (("inverse-square-root", {}), ("noam", {"d_model": 3}), ("one-cycle", {}))
+        ),
+        (CLASSIFY, {"schedule": {"kind": "one-cycle", "warmup_epochs": 0.0}}, "one-cycle needs a warmup"),
+        (
+            CLASSIFY,
+            {"schedule": {"kind": "one-cycle", "warmup_steps": 3, "three_phase": True}},
+            "give an initial_lr above final_lr",
+        ),
+        (
+            CLASSIFY,
+            {"schedule": {"kind": "warmup-stable-decay", "warmup_steps": 300, "decay_steps": 301}},
+            "300 steps of warmup and 301 of decay do not fit into train.steps 600",
+        ),
+        (CLASSIFY, {"task": {"import": "a:T"}, "train.label_smoothing": 0.1}, "computes its own loss"),
+        (CLASSIFY, {"task": {"import": "a:T"}, "data.augment": [{"kind": "mixup"}]}, "for the task classify"),
+        (CLASSIFY, {"batch": {"size": 4, "shards": 4}, "data.augment": [{"kind": "mixup"}]}, "one example a slice"),
+        (CLASSIFY, {"data.augment": [{"kind": "mixup"}, {"kind": "mixup"}]}, "mixup stands there twice"),
+        (CLASSIFY, {"data.augment": [{"kind": "shift"}]}, "data.augment.0: rows and columns are both 0"),
         (IMAGES, {"data.path": None}, "--set data.path=FILE"),
         (IMAGES, {"data.path": ""}, "--set data.path=FILE"),
     ],

@@ -13,8 +13,10 @@ from glassrun.errors import RunFolderError
 from glassrun.record import ledger
 from glassrun.record.ledger import Line, Step, link
 from glassrun.record.run_folder import RunFolder, identity
-from glassrun.show import as_text, metric_text, summary
+from glassrun.show import as_text, metric_text, planned, planned_as_text, summary
+from glassrun.train.schedule import learning_rate
 
+COSINE = "warmup-cosine ██████▇▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▂▂▂▂▁▁▁▁▁▁"
 RECIPE = {"name": "shown", "task": "classify", "data": {"source": "digits"}, "model": {"kind": "cnn"}, "seed": 11}
 
 
@@ -82,6 +84,7 @@ def test_the_text_names_every_number(made: RunFolder) -> None:
         f"run         {made.path}",
         "status      running",
         "steps       2 of 600, 1.0 s of training, workers 2 then 4",
+        f"schedule    {COSINE} 0.001 at step 1, 0.0005262 at step 290, 0 at step 600",
         "loss        1.0000",
         "validation  loss 0.5000, accuracy 98.99 % (150 examples, step 2)",
         "test        loss 0.5000, accuracy 98.99 % (150 examples, step 2)",
@@ -124,3 +127,59 @@ def test_a_damaged_run_is_not_shown(made: RunFolder) -> None:
 )
 def test_shares_are_cut_not_rounded_up(name: str, value: float, text: str) -> None:
     assert metric_text(name, value) == text
+
+
+# --- a recipe that has not run ---------------------------------------------------------------------------------------
+
+
+def recipe(**schedule: Any) -> config.Recipe:
+    return config.load(RECIPE | {"schedule": schedule, "train": {"steps": 90}})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup"),
+    [
+        ({"warmup_steps": 7}, 7),
+        ({"kind": "one-cycle", "warmup_steps": 40, "initial_lr": 1e-4}, 40),
+        ({"kind": "cosine-restarts", "cycle_steps": 30}, 0),
+        ({"kind": "constant", "warmup_epochs": 2.0}, 44),  # 1,411 training digits are 22.05 steps of 64
+    ],
+)
+def test_the_planned_rates_are_those_that_a_run_takes(schedule: dict[str, Any], warmup: int) -> None:
+    found = planned(recipe(**schedule))
+    rates = found["schedule"]["rates"]
+    assert found["schedule"]["warmup_steps"] == warmup
+    steps = [step for step, _ in rates]
+    assert steps == sorted(set(steps))
+    assert {1, 90} | ({warmup} if warmup else set()) <= set(steps)
+    assert all(rate == learning_rate(recipe(**schedule), step, 1411) for step, rate in rates)
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 31, 32, 33, 1000])
+def test_a_schedule_of_any_length_has_its_first_and_last_step(steps: int) -> None:
+    found = planned(config.load(RECIPE | {"train": {"steps": steps}}))["schedule"]["rates"]
+    assert (found[0][0], found[-1][0]) == (1, steps)
+    assert len(found) == min(steps, 32)
+
+
+def test_a_plan_in_words() -> None:
+    text = planned_as_text(planned(recipe(kind="linear", warmup_steps=10))).splitlines()
+    assert text[:2] == ["recipe      shown", "steps       90"]
+    assert text[2].startswith("schedule    linear ▂")
+    assert text[2].endswith("0.0001 at step 1, 0.001 at step 10, 0.0005125 at step 49, 0 at step 90")
+
+
+def test_a_rate_of_zero_has_a_form_too() -> None:
+    flat = config.load(RECIPE | {"optimizer": {"lr": 0.0}, "train": {"steps": 3}})
+    assert planned_as_text(planned(flat)).endswith("▁▁▁ 0 at step 1, 0 at step 2, 0 at step 3")
+
+
+def test_a_run_that_does_not_know_its_epochs_yet_shows_no_schedule(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "epochs", recipe(warmup_epochs=1.0), [])
+    try:
+        assert summary(folder.path)["schedule"] is None
+        assert "schedule" not in as_text(summary(folder.path))
+    finally:
+        assert folder._lock is not None
+        os.close(folder._lock)

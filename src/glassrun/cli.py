@@ -282,16 +282,32 @@ def report(run: RunArgument, data_path: DataOption = None) -> None:
     typer.echo(f"report: {_shown(written)}")
 
 
-@app.command(epilog="Example: glassrun show runs/digits-cnn-20261123-101500 --json")
-def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """What a run is and how far it got."""
-    from glassrun.show import as_text, summary
+@app.command(
+    epilog="Examples: glassrun show runs/digits-cnn-20261123-101500 --json; "
+    "glassrun show digits-cnn --set schedule.kind=linear"
+)
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|RECIPE", help="The run's folder, or a recipe.", show_default=False)
+    ],
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a run is and how far it got; of a recipe, the learning rate that it plans."""
+    from glassrun import config
+    from glassrun.show import as_text, planned, planned_as_text, summary
 
-    values = summary(run)
+    if not Path(run).is_dir() and (run in config.shipped_recipes() or Path(run).suffix in (".yaml", ".yml", ".json")):
+        recipe = config.load(run, dict(config.parse_override(text) for text in overrides or []))
+        values, text = planned(recipe), planned_as_text
+    elif overrides:
+        raise ConfigError(f"{run}: --set: only for a recipe; a run is what it was")
+    else:
+        values, text = summary(run), as_text
     if as_json:
         _print_json(values)
     else:
-        typer.echo(as_text(values))
+        typer.echo(text(values))
 
 
 @app.command(epilog="Example: glassrun doctor --json")

@@ -2,7 +2,7 @@
 
 A recipe is YAML 1.2 or JSON. `load` reads one by name or path and applies overrides; `Recipe` is the result. Fields
 marked `Free` may differ between runs that must have the same bits (where data lies, how often something is written):
-they stay out of `contract`, all others are in it.
+they stay out of `contract`, all others are in it. The larger sections have files of their own in `sections`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,10 @@ from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, nearest
 from glassrun.models.arguments import ARGUMENTS, ROTARY_SCALINGS, Arguments, LlamaArguments
 from glassrun.plain import parse_yaml, plain_values
-
-FREE = "free of the numerical contract"
-Free = Field(json_schema_extra={FREE: True})
-
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys and wrong types are errors, and nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def contract(self) -> dict[str, Any]:
-        """All fields that are part of a run's identity, as plain values."""
-        return _plain(self, free=False)
-
-    def plain(self) -> dict[str, Any]:
-        """All fields as plain values, as a recipe file holds them."""
-        return _plain(self, free=True)
-
+from glassrun.sections.augment import AUGMENTATIONS, Augmentations, Mixup
+from glassrun.sections.base import Count, Free, IfGiven, Section, Share
+from glassrun.sections.optimizers import OPTIMIZERS, AdamW, Optimizer
+from glassrun.sections.schedules import SCHEDULES, Schedule, WarmupCosine, WarmupStableDecay
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
@@ -88,6 +70,7 @@ class DigitsData(BuiltInData):
 
     source: Literal["digits"]
     split: Literal["hash"] = "hash"
+    augment: Annotated[Augmentations, IfGiven] = ()
 
 
 class ImagesData(FileData):
@@ -97,6 +80,7 @@ class ImagesData(FileData):
     target: Literal["class", "labels", "numbers"] = "class"  # labels and numbers are in a table (CSV) in the folder
     split: Literal["official", "hash"] | None = None  # None: official where the files have a test part, else hash
     image_size: Annotated[int, Field(ge=2)] | None = None
+    augment: Annotated[Augmentations, IfGiven] = ()
 
 
 class TextData(FileData):
@@ -214,74 +198,17 @@ class Batch(Section):
         return self.size // self.shards
 
 
-class AdamW(Section):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); decay is left off norms and biases."""
+class Average(Section):
+    """The exponential moving average of the weights, which evaluation and prediction then use."""
 
-    kind: Literal["adamw"] = "adamw"
-    lr: NonNegative = 1e-3
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.01
-    clip_norm: Positive | None = 1.0
-
-
-class Adam(AdamW):
-    """Adam (Kingma & Ba 2015); weight decay enters the gradient."""
-
-    kind: Literal["adam"]  # type: ignore[assignment]
-    weight_decay: NonNegative = 0.0
-
-
-class SGD(Section):
-    """Stochastic gradient descent with momentum."""
-
-    kind: Literal["sgd"]
-    lr: NonNegative = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegative = 0.0
-    clip_norm: Positive | None = None
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
-        return self
-
-
-OPTIMIZERS: dict[str, type[Section]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
-
-
-class WarmupCosine(Section):
-    """A straight line from `initial_lr` up to the optimizer's rate, then half a cosine down to `final_lr`."""
-
-    kind: Literal["warmup-cosine"] = "warmup-cosine"
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    initial_lr: NonNegative = 0.0
-    final_lr: NonNegative = 0.0
-
-    @model_validator(mode="after")
-    def _one_unit(self) -> Self:
-        if self.warmup_steps is not None and self.warmup_epochs is not None:
-            raise ValueError("warmup_steps and warmup_epochs are both given; give one")
-        return self
-
-
-class Constant(WarmupCosine):
-    """The same warmup, then the optimizer's rate to the end."""
-
-    kind: Literal["constant"]  # type: ignore[assignment]
-    final_lr: None = None  # type: ignore[assignment]
-
-
-SCHEDULES: dict[str, type[Section]] = {"warmup-cosine": WarmupCosine, "constant": Constant}
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
 
 
 class Train(Section):
-    """How long, and how often something is written."""
+    """How long, with which targets, and how often something is written."""
 
     steps: Count = 600
+    label_smoothing: Annotated[Share, IfGiven] = 0.0
     eval_every: Annotated[Count, Free] = 100
     checkpoint_every: Annotated[Count, Free] = 100
     keep_checkpoints: Annotated[Count, Free] = 3
@@ -361,8 +288,9 @@ class Recipe(Section):
     data: Data
     model: Arguments | ImportedModel
     batch: Batch = Batch()
-    optimizer: AdamW | SGD = AdamW()
-    schedule: WarmupCosine = WarmupCosine()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = WarmupCosine()
+    average: Annotated[Average | None, IfGiven] = None
     train: Train = Train()
     numerics: Numerics = Numerics()
     record: Record = Record()
@@ -388,6 +316,35 @@ class Recipe(Section):
         if not isinstance(kind, str) or kind not in classes:
             raise ValueError(f"{tag} {kind!r} is not known; {nearest(str(kind), classes)}")
         return classes[kind].model_validate_json(json.dumps({tag: kind} | value))
+
+    @model_validator(mode="after")
+    def _ignores_nothing(self) -> Self:
+        """A setting that has no effect with the others is an error."""
+        if self.train.label_smoothing and not isinstance(self.task, str):
+            raise ValueError("train.label_smoothing is for built-in tasks: one of your own computes its own loss")
+        mixed = sum(isinstance(step, Mixup) for step in getattr(self.data, "augment", ()))
+        target = getattr(self.data, "target", "class")
+        if target != "class" and (mixed or self.train.label_smoothing):
+            what = "data.augment: mixup" if mixed else "train.label_smoothing"
+            raise ValueError(f"{what} is for one class an image, but data.target is {target}")
+        if mixed > 1:
+            raise ValueError("data.augment: mixup stands there twice; once mixes all that it can")
+        if mixed:
+            if self.task != "classify":
+                raise ValueError("data.augment: mixup is for the task classify, whose loss takes mixed labels")
+            if self.batch.slice_size == 1:
+                raise ValueError(
+                    f"data.augment: mixup takes partners within a slice, and size {self.batch.size} in "
+                    f"{self.batch.shards} shards gives one example a slice. Take a larger size or fewer shards"
+                )
+        if isinstance(self.schedule, WarmupStableDecay):
+            first, steps = self.schedule.warmup_steps or 0, self.train.steps
+            if first + self.schedule.decay_steps > steps:
+                raise ValueError(
+                    f"schedule: {first} steps of warmup and {self.schedule.decay_steps} of decay do not fit into "
+                    f"train.steps {steps}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -421,19 +378,6 @@ class Recipe(Section):
         yaml.width = 110
         yaml.dump(self.plain(), stream)
         return stream.getvalue()
-
-
-def _plain(model: BaseModel, *, free: bool) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
-        extra = field.json_schema_extra
-        if not free and isinstance(extra, dict) and extra.get(FREE):
-            continue
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            value = _plain(value, free=free)
-        result[field.alias or name] = list(value) if isinstance(value, tuple) else value
-    return result | (model.__pydantic_extra__ or {})
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -569,6 +513,8 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
     for part in location:
         tag, classes = KINDS.get(part, ("", {}))
         section = values.get(part, {})
+        if part == "augment":
+            return list(AUGMENTATIONS[values["data"]["augment"][int(location[-1])]["kind"]].model_fields)
         if part == "task" or part.startswith("ImportedTask"):
             model = ImportedTask
         elif part in KINDS:
@@ -577,6 +523,7 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
         else:
             plain: dict[str, type[BaseModel]] = {
                 "batch": Batch,
+                "average": Average,
                 "train": Train,
                 "numerics": Numerics,
                 "record": Record,

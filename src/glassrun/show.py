@@ -1,4 +1,4 @@
-"""What `glassrun show` tells of a run."""
+"""What `glassrun show` tells of a run, and of a recipe that has not run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from glassrun.config import Recipe
 from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
+from glassrun.train.schedule import learning_rate, warmup_steps
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_RATES = 32  # of a schedule
 
 
 def summary(path: str | Path) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def summary(path: str | Path) -> dict[str, Any]:
         "steps": len(lines),
         "steps_planned": None if recorded else folder.recipe.train.steps,
         "seed": folder.header["seed"] if recorded else folder.recipe.seed,
+        "schedule": None if recorded else _schedule(folder.recipe, _training_examples(folder)),
         "loss": loss if loss is not None and isfinite(loss) else None,
         "metrics": _newest(metrics),
         "params_fingerprint": last.step.parameters if last else None,
@@ -44,6 +50,36 @@ def summary(path: str | Path) -> dict[str, Any]:
     }
 
 
+def planned(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe that has not run says of itself, as plain values; its data are read where its warmup is in epochs.
+
+    Raises:
+        BadInput: the data are needed, and are not there.
+    """
+    examples = None
+    if recipe.schedule.warmup_epochs is not None:
+        from glassrun.data.registry import load
+
+        seed = recipe.seed if isinstance(recipe.seed, int) else 0  # how many there are does not depend on it
+        examples = len(load(recipe.data, seed).splits["train"])
+    return {
+        "name": recipe.name,
+        "steps_planned": recipe.train.steps,
+        "schedule": _schedule(recipe, examples),
+        "config_digest": recipe.digest(),
+    }
+
+
+def planned_as_text(values: dict[str, Any]) -> str:
+    """The same for people."""
+    rows = [
+        ("recipe", values["name"]),
+        ("steps", str(values["steps_planned"])),
+        ("schedule", schedule_text(values["schedule"])),
+    ]
+    return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
 def as_text(values: dict[str, Any]) -> str:
     """The same for people."""
     workers = [str(session["workers"]) for session in values["sessions"]]
@@ -56,6 +92,7 @@ def as_text(values: dict[str, Any]) -> str:
             f"{values['steps']}{planned}, {values['seconds']:.1f} s of training"
             + (f", workers {' then '.join(workers)}" if workers else ""),
         ),
+        *([("schedule", schedule_text(values["schedule"]))] if values["schedule"] else []),
         ("loss", _loss_text(values)),
         *((split, _metrics_text(found)) for split, found in values["metrics"].items()),
         ("parameters", values["params_fingerprint"] or "none yet"),
@@ -63,6 +100,36 @@ def as_text(values: dict[str, Any]) -> str:
         *(("note", note) for note in values["notes"]),
     ]
     return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _training_examples(folder: RunFolder) -> int | None:
+    """How many the run trains on; None before it has read its data."""
+    return folder.header["data"]["splits"]["train"]["examples"] if "data" in folder.header else None
+
+
+def _schedule(recipe: Recipe, training_examples: int | None) -> dict[str, Any] | None:
+    """The learning rate at some steps of the whole run, first, last and last of the warmup among them."""
+    if training_examples is None and recipe.schedule.warmup_epochs is not None:
+        return None  # nobody knows yet how many steps an epoch has
+    steps, warmup = recipe.train.steps, warmup_steps(recipe, training_examples or 0)
+    spread = {1 + place * (steps - 1) // (_MOST_RATES - 1) for place in range(_MOST_RATES)}
+    chosen = sorted(spread | ({warmup} if 1 <= warmup <= steps else set()))
+    rates = [[step, learning_rate(recipe, step, training_examples or 0)] for step in chosen]
+    return {"kind": recipe.schedule.kind, "warmup_steps": warmup, "rates": rates}
+
+
+def schedule_text(schedule: dict[str, Any]) -> str:
+    """A schedule in a line: its kind, its form, and the rate at four of its steps.
+
+    >>> schedule_text({"kind": "linear", "warmup_steps": 2, "rates": [[1, 0.5], [2, 1.0], [3, 0.5], [4, 0.0]]})
+    'linear ▅█▅▁ 0.5 at step 1, 1 at step 2, 0.5 at step 3, 0 at step 4'
+    """
+    rates = schedule["rates"]
+    most = max(rate for _, rate in rates) or 1.0
+    bars = "".join(_BARS[round(rate / most * (len(_BARS) - 1))] for _, rate in rates)
+    peak = next((place for place, (step, _) in enumerate(rates) if step == schedule["warmup_steps"]), 0)
+    shown = sorted({0, peak, (peak + len(rates) - 1) // 2, len(rates) - 1})
+    return f"{schedule['kind']} {bars} " + ", ".join(f"{rates[i][1]:.4g} at step {rates[i][0]}" for i in shown)
 
 
 def _loss_text(values: dict[str, Any]) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import glassrun as api
+from glassrun.config import SCHEDULES
 from glassrun.errors import RunFolderError
+from glassrun.look.report import _AFTER_WARMUP
 from glassrun.record.run_folder import RunFolder
 from support import Made, glassrun
 
@@ -135,6 +137,10 @@ def test_data_that_are_gone_are_said(made: Made, tmp_path: Path) -> None:
     found = glassrun("report", run.path, "--data-path", tmp_path / "moved.txt")
     assert (found.code, found.err) == (0, "")
     assert "The model is not looked into here" not in (run.path / "report.html").read_text()
+
+
+def test_every_schedule_is_told_in_words() -> None:
+    assert _AFTER_WARMUP.keys() == SCHEDULES.keys()
 
 
 def test_a_run_without_a_step_has_no_report(made: Made, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +17,8 @@ from glassrun import config
 from glassrun.errors import RunFolderError
 from glassrun.record.run_folder import checkpoint_paths
 from glassrun.train import checkpoint
-from glassrun.train import optimizer as optimizers
 from glassrun.train.memory import own_parameters_and_buffers
-from glassrun.train.state import State
+from glassrun.train.state import State, start
 
 PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RECIPE = {"name": "t", "task": "classify", "data": {"source": "digits"}, "model": {"kind": "cnn"}}
@@ -48,8 +48,7 @@ def new_state(kind: str = "adamw", seed: int = 0, model: nn.Module | None = None
         torch.default_generator.manual_seed(seed)
         module = model or Small()
     own_parameters_and_buffers(module)
-    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    return State(recipe, 1, None, None, module, optimizers.build(recipe, trained))  # type: ignore[arg-type]
+    return start(recipe, SimpleNamespace(facts={}), None, module)  # type: ignore[arg-type]
 
 
 def train(state: State, steps: int) -> None:
@@ -63,9 +62,7 @@ def train(state: State, steps: int) -> None:
 
 
 def all_bits(state: State) -> dict[str, bytes]:
-    tensors = checkpoint.model_tensors(state.model) | {
-        f"optimizer {name}": t for name, t in optimizers.state_tensors(state.optimizer, state.named_parameters).items()
-    }
+    tensors = checkpoint.model_tensors(state.model) | {f"carried {name}": t for name, t in state.carried().items()}
     return {name: tensor.contiguous().numpy().tobytes() for name, tensor in tensors.items()}
 
 
@@ -100,7 +97,7 @@ def test_everything_is_aligned_after_a_restore(tmp_path: Path) -> None:
     checkpoint.restore(other, checkpoint.read(save(tmp_path, state)))
     tensors = [
         *checkpoint.model_tensors(other.model).values(),
-        *optimizers.state_tensors(other.optimizer, other.named_parameters).values(),
+        *other.carried().values(),
     ]
     for tensor in tensors:
         assert tensor.data_ptr() % 64 == 0

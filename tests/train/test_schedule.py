@@ -1,13 +1,25 @@
 """Learning-rate schedules."""
 
+import itertools
 import math
+from functools import partial
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from glassrun import config
 from glassrun.config import load
-from glassrun.train.schedule import learning_rate, warmup_constant, warmup_cosine, warmup_steps
+from glassrun.train.schedule import (
+    cosine_restarts,
+    learning_rate,
+    noam,
+    warmup_constant,
+    warmup_cosine,
+    warmup_steps,
+)
 
 properties = settings(max_examples=25, deadline=None)
 rates = st.floats(1e-6, 10.0)
@@ -132,3 +144,183 @@ def test_a_recipe_passes_all_that_its_schedule_says():
         assert learning_rate(constant, step, EXAMPLES) == warmup_constant(
             step, peak_lr=2.0, warmup_steps=10, initial_lr=0.5
         )
+
+
+# --- the other kinds -------------------------------------------------------------------------------------------------
+
+# What each needs beside peak, steps and warmup.
+KINDS = {
+    "warmup-cosine": {},
+    "constant": {},
+    "linear": {},
+    "polynomial": {"power": 3.0},
+    "inverse-square-root": {},
+    "noam": {"d_model": 7},
+    "one-cycle": {"anneal": "linear"},
+    "warmup-stable-decay": {"decay_steps": 5},
+    "cosine-restarts": {"cycle_steps": 3, "cycle_factor": 2},
+}
+FALL_TO_FINAL = ("warmup-cosine", "linear", "polynomial", "one-cycle", "warmup-stable-decay")
+
+
+def rates_of(kind, *, peak=2.0, steps=STEPS, warmup=10, **more):
+    """The rate at every step of a recipe with this schedule."""
+    made = recipe({"kind": kind, "warmup_steps": warmup} | KINDS[kind] | more, steps=steps, lr=peak)
+    return [learning_rate(made, step, EXAMPLES) for step in range(1, steps + 1)]
+
+
+def test_all_kinds_are_tested():
+    assert KINDS.keys() == config.SCHEDULES.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@properties
+@given(peak=rates, warmup=st.integers(1, 40), share=st.floats(0, 1))
+def test_every_kind_rises_in_a_line_to_its_peak_and_is_never_above_it_nor_negative(kind, peak, warmup, share):
+    initial = peak * share / 100 if kind == "noam" else peak * share  # whose peak is a factor's
+    top = peak / math.sqrt(7 * warmup) if kind == "noam" else peak
+    found = rates_of(kind, peak=peak, steps=60, warmup=warmup, initial_lr=initial)
+    assert found[warmup - 1] == pytest.approx(top, rel=1e-15)
+    rising = [initial + (top - initial) * step / warmup for step in range(1, warmup + 1)]
+    assert found[:warmup] == pytest.approx(rising, rel=1e-12)
+    assert all(0 <= rate <= max(top, initial) * (1 + 1e-15) for rate in found)
+
+
+@pytest.mark.parametrize("kind", FALL_TO_FINAL)
+@properties
+@given(peak=rates, share=st.floats(0, 1), warmup=st.integers(1, 40))
+def test_what_falls_only_falls_and_ends_at_the_final_rate_exactly(kind, peak, share, warmup):
+    final = peak * share
+    found = rates_of(kind, peak=peak, steps=60, warmup=warmup, final_lr=final)
+    assert found[-1] == final
+    after = found[warmup:]
+    assert all(later <= rate * (1 + 1e-14) for rate, later in itertools.pairwise(after))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_is_no_jump_but_at_a_restart(kind):
+    """Over 4,000 steps no rate differs from the one before by more than 0.004 of the peak; 0.0016 is π/2 of 1/1000."""
+    scaled = {"decay_steps": 1000} if kind == "warmup-stable-decay" else {}
+    scaled |= {"cycle_steps": 1000} if kind == "cosine-restarts" else {}
+    found = rates_of(kind, peak=1.0, steps=4000, warmup=1000, **scaled)
+    jumps = [step for step in range(2, 4001) if abs(found[step - 1] - found[step - 2]) > 0.004 * max(found)]
+    assert jumps == ([2001] if kind == "cosine-restarts" else [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_ends_within_its_warmup(kind):
+    short = {"decay_steps": 5} if kind == "warmup-stable-decay" else {}
+    made = recipe({"kind": kind, "warmup_epochs": 4.0} | KINDS[kind] | short, lr=2.0)
+    top = 2.0 / math.sqrt(7 * 40) if kind == "noam" else 2.0
+    found = [learning_rate(made, step, EXAMPLES) for step in range(1, STEPS + 1)]
+    assert found == pytest.approx([top * step / 40 for step in range(1, STEPS + 1)])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("inverse-square-root", "noam", "one-cycle")])
+def test_without_a_warmup_the_first_step_is_on_the_way_down(kind):
+    found = rates_of(kind, warmup=0)
+    assert 0 < found[0] <= 2.0
+    assert found == pytest.approx(rates_of(kind, steps=STEPS + 10)[10:] if kind != "warmup-stable-decay" else found)
+
+
+def test_the_rate_of_the_transformers_paper():
+    """d^-½ · min(s^-½, s · w^-1½), with its numbers for the base model."""
+    for step in (1, 17, 3999, 4000, 4001, 100_000):
+        expected = 512**-0.5 * min(step**-0.5, step * 4000**-1.5)
+        assert noam(step, peak_lr=1.0, warmup_steps=4000, d_model=512) == pytest.approx(expected, rel=1e-14)
+
+
+def test_an_epoch_too_short_for_a_step_of_warmup():
+    for kind in ("inverse-square-root", "noam", "one-cycle"):
+        made = recipe({"kind": kind, "warmup_epochs": 0.01} | KINDS[kind])
+        assert all(0 <= learning_rate(made, step, EXAMPLES) <= 2.0 for step in range(1, STEPS + 1))
+
+
+def of_scheduler(make, *, peak=2.0, steps=STEPS):
+    """What a scheduler of another library sets before each update, from the second on: its first is our step 0."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=peak)
+    scheduler = make(optimizer)
+    found = []
+    for _ in range(steps):
+        optimizer.step()
+        scheduler.step()
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+HUGGING_FACE: dict[str, Any] = {
+    "warmup-cosine": (lambda t, o: t.get_cosine_schedule_with_warmup(o, 10, STEPS), {}),
+    "constant": (lambda t, o: t.get_constant_schedule_with_warmup(o, 10), {}),
+    "linear": (lambda t, o: t.get_linear_schedule_with_warmup(o, 10, STEPS), {}),
+    "polynomial": (
+        lambda t, o: t.get_polynomial_decay_schedule_with_warmup(o, 10, STEPS, lr_end=0.25, power=3.0),
+        {"final_lr": 0.25},
+    ),
+    "inverse-square-root": (lambda t, o: t.get_inverse_sqrt_schedule(o, 10), {}),
+    **{
+        f"warmup-stable-decay {decay}": (
+            lambda t, o, decay=decay: t.get_wsd_schedule(
+                o, 10, 5, num_training_steps=STEPS, decay_type=decay, min_lr_ratio=0.125
+            ),
+            {"decay": decay, "initial_lr": 0.25, "final_lr": 0.25},
+        )
+        for decay in ("linear", "cosine", "1-sqrt")
+    },
+}
+
+
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_parity_with_hugging_face(name):
+    theirs = pytest.importorskip("transformers", reason="needs transformers: pip install 'glassrun[hub]'")
+    make, more = HUGGING_FACE[name]
+    assert of_scheduler(partial(make, theirs)) == pytest.approx(rates_of(name.split()[0], **more), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+def test_parity_with_torchs_one_cycle(anneal, three_phase):
+    theirs = of_scheduler(
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(
+            o,
+            max_lr=2.0,
+            total_steps=STEPS + 1,
+            pct_start=11 / (STEPS + 1),
+            anneal_strategy="cos" if anneal == "cosine" else "linear",
+            cycle_momentum=False,
+            div_factor=25.0,
+            final_div_factor=1e4,
+            three_phase=three_phase,
+        )
+    )
+    initial = 2.0 / 25
+    ours = rates_of("one-cycle", anneal=anneal, three_phase=three_phase, initial_lr=initial, final_lr=initial / 1e4)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize(("cycle", "factor"), [(3, 1), (3, 2), (2, 3), (1, 1), (40, 2)])
+def test_parity_with_torchs_restarts(cycle, factor):
+    """The same but at the end of a cycle: there ours is at the bottom, and theirs at the next one's top."""
+    theirs = of_scheduler(
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, cycle, factor, eta_min=0.25)
+    )
+    ours = rates_of("cosine-restarts", warmup=0, cycle_steps=cycle, cycle_factor=factor, final_lr=0.25)
+    ends, end, length = [], cycle, cycle
+    while end <= STEPS:
+        ends.append(end)
+        length *= factor
+        end += length
+    for step in range(1, STEPS + 1):
+        if step in ends:
+            assert (ours[step - 1], theirs[step - 1]) == (0.25, 2.0)
+        else:
+            assert ours[step - 1] == pytest.approx(theirs[step - 1], rel=1e-12)
+
+
+def test_one_cycle_of_restarts_is_the_cosine():
+    assert rates_of("cosine-restarts", cycle_steps=STEPS - 10, final_lr=0.5) == rates_of("warmup-cosine", final_lr=0.5)
+
+
+def test_a_schedule_far_out_is_found_at_once():
+    assert cosine_restarts(10**15, peak_lr=1.0, warmup_steps=0, cycle_steps=1) == 0.0
+    assert 0 <= cosine_restarts(10**15, peak_lr=1.0, warmup_steps=0, cycle_steps=1, cycle_factor=10**9) <= 1.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun.config import Data
-from glassrun.data import dates, digits, images, pairs, text
+from glassrun.data import augment, dates, digits, images, pairs, text
 from glassrun.data.source import Dataset
 
 LOADERS: dict[str, Callable[[Any, int], Dataset]] = {
@@ -24,9 +24,11 @@ def load(section: Data, seed: int) -> Dataset:
 
     Arguments:
         section: of the recipe.
-        seed: of the run; dates are made from it, and a text's windows are cut by it.
+        seed: of the run; dates are made from it, a text's windows are cut by it, and images are augmented by it.
 
     Raises:
         DataError: the data are missing, empty, damaged or of another form.
     """
-    return LOADERS[section.source](section, seed)  # type: ignore[attr-defined]
+    dataset = LOADERS[section.source](section, seed)  # type: ignore[attr-defined]
+    steps = getattr(section, "augment", ())
+    return augment.augmented(dataset, steps, seed) if steps else dataset

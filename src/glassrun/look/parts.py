@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glassrun.data.augment import Augmented
 from glassrun.data.encoding import ImageEncoding, PairEncoding, TextEncoding
 from glassrun.data.pixels import LabelledImages
 from glassrun.data.source import IGNORED, Dataset
@@ -139,6 +140,8 @@ def _image_parts(
     model: nn.Module, seen: Capture, dataset: Dataset, split: str, encoding: ImageEncoding, output: Any
 ) -> Iterator[Part]:
     images = dataset.splits[split]
+    if isinstance(images, Augmented):  # there is no other split
+        images = images.split
     assert isinstance(images, LabelledImages), "the encoding is of images"
     rows: list[tuple[str, Any]] = [("input", images.raw(0))]
     rows += [

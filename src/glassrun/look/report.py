@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from glassrun.run import Run
 
 _MOST_POINTS = 4000  # of a curve
+_AFTER_WARMUP = {
+    "warmup-cosine": "falls as a cosine",
+    "constant": "stays",
+    "linear": "falls as a straight line",
+    "polynomial": "falls as a power of what is left of the run",
+    "inverse-square-root": "falls with one over the root of the step",
+    "noam": "falls with one over the root of the step",
+    "one-cycle": "falls as it rose, and further",
+    "warmup-stable-decay": "stays, and falls at the end",
+    "cosine-restarts": "falls as a cosine again and again",
+}
 
 
 def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
@@ -112,7 +123,7 @@ def _schedule(run: Run) -> str:
     """The learning rate of a trained run, in words."""
     warmup = _warmup(run)
     text = f"The learning rate rises linearly over {warmup} steps" if warmup else "The learning rate starts at its peak"
-    return text + (", then falls as a cosine." if run.recipe.schedule.kind == "warmup-cosine" else ", then stays.")
+    return f"{text}, then {_AFTER_WARMUP[run.recipe.schedule.kind]}."
 
 
 def _curves(run: Run, text: str, warmup: int = 0) -> Part:

@@ -116,8 +116,8 @@ def suspects(a: RunFolder, b: RunFolder) -> list[Cause]:
 
 def _config(a: RunFolder, b: RunFolder) -> Iterator[Cause]:
     contracts = a.recipe.contract(), b.recipe.contract()
-    for section in contracts[0]:  # all recipes have the same sections
-        x, y = contracts[0][section], contracts[1][section]
+    for section in {**contracts[0], **contracts[1]}:
+        x, y = contracts[0].get(section), contracts[1].get(section)  # a section can be absent from the contract
         if x == y:
             continue
         if not isinstance(x, Mapping) or not isinstance(y, Mapping):

@@ -18,7 +18,6 @@ from glassrun.record.run_folder import RunFolder
 from glassrun.replay import operations
 from glassrun.replay.trace import Trace
 from glassrun.train import checkpoint as checkpoints
-from glassrun.train import optimizer as optimizers
 from glassrun.train.evaluate import evaluate
 from glassrun.train.loading import Slices
 from glassrun.train.loop import Trainer, initial_fingerprints
@@ -135,8 +134,7 @@ def _state(state: State, slices: Slices | None) -> dict[str, str]:
     fingerprinter = Fingerprinter()
     tensors: dict[str, Tensor] = {f"parameter {name}": p for name, p in state.model.named_parameters()}
     tensors |= {f"buffer {name}": tensor for name, tensor in state.model.named_buffers()}
-    held = optimizers.state_tensors(state.optimizer, state.named_parameters)
-    tensors |= {f"optimizer state {name}": tensor for name, tensor in held.items()}
+    tensors |= {f"optimizer state {name}": tensor for name, tensor in state.carried().items()}
     for place, batch in zip(slices.places, slices.batches, strict=True) if slices else ():
         tensors |= {f"batch slice {place}: {name}": tensor for name, tensor in sorted(batch.items())}
     return {stored_name(name, tensor): f"{fingerprinter(tensor):016x}" for name, tensor in tensors.items()}

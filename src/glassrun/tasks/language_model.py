@@ -23,9 +23,11 @@ class LanguageModelling:
         loss = Σ over windows and positions of −log softmax(model(inputs))[target]
 
     A batch holds `inputs` and `targets`: Int64[windows, context]; positions whose target is `IGNORED` do not count.
+    Label smoothing (Szegedy et al. 2016, section 7) is in the loss that is trained with, not in that of an evaluation.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
         self.vocabulary_size = dataset.facts["vocabulary_size"]
         encoding = dataset.encoding
         self.bytes = isinstance(encoding, TextEncoding) and isinstance(encoding.tokenizer, ByteTokenizer)
@@ -42,14 +44,11 @@ class LanguageModelling:
         return self.count(batch)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits = logits_of(model(batch["inputs"]))
-        check_classes(logits, self.vocabulary_size, "tokens in the vocabulary")
-        targets = batch["targets"].flatten()
-        return F.cross_entropy(logits.flatten(0, 1), targets, reduction="sum", ignore_index=IGNORED)
+        return self._cross_entropy(model, batch, self.label_smoothing)
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         return {
-            "loss": scalar(self.loss(model, batch)),
+            "loss": scalar(self._cross_entropy(model, batch, 0.0)),
             "tokens": float(self.count(batch)),
             "characters": float(self._characters(batch["targets"])),
         }
@@ -63,6 +62,17 @@ class LanguageModelling:
             "perplexity": math.exp(min(loss, 700.0)),
             "bits_per_character": bits / max(sums["characters"], 1.0),
         }
+
+    def _cross_entropy(self, model: nn.Module, batch: Batch, smoothing: float) -> Tensor:
+        logits = logits_of(model(batch["inputs"]))
+        check_classes(logits, self.vocabulary_size, "tokens in the vocabulary")
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            batch["targets"].flatten(),
+            reduction="sum",
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
+        )
 
     def _characters(self, targets: Tensor) -> int:
         """Characters that the targets spell: in UTF-8 every byte but the continuation bytes 10xxxxxx starts one."""

@@ -35,11 +35,14 @@ class MaskedLanguageModelling:
     Which are chosen is drawn anew in every step, from torch's default generator; in an evaluation it follows from the
     window's own tokens, so that equal weights have equal metrics at every step.
 
+    Label smoothing (Szegedy et al. 2016, section 7) is in the loss that is trained with, not in that of an evaluation.
+
     Source: Devlin et al. 2019, section 3.1 and appendix A.1. We differ: how many are chosen is exact, as in their code,
     for the loss's count is known before the forward.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
         self.mask_token = dataset.facts["vocabulary_size"]
         self.facts = {"vocabulary_size": self.mask_token + 1}
 
@@ -57,7 +60,8 @@ class MaskedLanguageModelling:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         rows = [with_gaps(row, self.mask_token) for row in _texts(batch)]
-        return torch.stack([_cross_entropy(*part) for part in self._answers(model, rows)]).sum()
+        smoothing = self.label_smoothing
+        return torch.stack([_cross_entropy(*part, smoothing) for part in self._answers(model, rows)]).sum()
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         rows = [with_gaps(row, self.mask_token, keyed_by(row)) for row in _texts(batch)]
@@ -130,5 +134,5 @@ def _texts(batch: Batch) -> list[Tensor]:
     return [row[:length] for row, length in zip(batch["inputs"], batch["lengths"].tolist(), strict=True)]
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)

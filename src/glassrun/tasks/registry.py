@@ -17,25 +17,36 @@ from glassrun.tasks.multi_label import MultiLabel
 from glassrun.tasks.regression import Regression
 from glassrun.tasks.translate import Translate
 
-# What `classify` is, by the target of the images.
-CLASSIFY: dict[str, type[Any]] = {"class": Classify, "labels": MultiLabel, "numbers": Regression}
-TASKS: dict[str, Callable[[Any], Any]] = {
-    "classify": lambda dataset: CLASSIFY[dataset.encoding.target](dataset),
+
+def _classify(dataset: Any, *, label_smoothing: float) -> Task:
+    """By the target of the images; the recipe has smoothed labels for classes alone."""
+    others: dict[str, type[Any]] = {"labels": MultiLabel, "numbers": Regression}
+    target = dataset.encoding.target
+    made: Task = others[target](dataset) if target in others else Classify(dataset, label_smoothing=label_smoothing)
+    return made
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "classify": _classify,
     "language-model": LanguageModelling,
     "masked-language-model": MaskedLanguageModelling,
     "translate": Translate,
 }
 
 
-def build(task: str | ImportedTask, dataset: Any) -> Task:
+def build(task: str | ImportedTask, dataset: Any, label_smoothing: float = 0.0) -> Task:
     """The recipe's task, made from its data set.
+
+    Arguments:
+        task: the recipe's.
+        dataset: it is made from.
+        label_smoothing: of a built-in task's training loss.
 
     Raises:
         ModelError: a task of the user's cannot be imported or lacks a method.
     """
     if isinstance(task, str):
-        built: Task = TASKS[task](dataset)
-        return built
+        return TASKS[task](dataset, label_smoothing=label_smoothing)
     where = f"task.import: {task.import_}"
     factory = imported(task.import_, where)
     try:

@@ -20,10 +20,12 @@ class Translate:
         loss = Σ over pairs and positions of −log softmax(model(source, target[:-1]))[target[1:]]
 
     A batch holds `source`: Int64[pairs, source length] and `target`: Int64[pairs, target length], padded to the longest
-    of the slice; padding does not count.
+    of the slice; padding does not count. Label smoothing (Szegedy et al. 2016, section 7) is in the loss that is
+    trained with, not in that of an evaluation.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
         self.padding = dataset.facts["padding_token"]
         self.vocabulary_size = dataset.facts["target_vocabulary_size"]
 
@@ -38,7 +40,7 @@ class Translate:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         logits, targets = self._logits(model, batch)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=self.padding)
+        return self._cross_entropy(logits, targets, self.label_smoothing)
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         """Sums of losses, right tokens, and right whole outputs.
@@ -49,9 +51,8 @@ class Translate:
         logits, targets = self._logits(model, batch)
         real = targets != self.padding
         right = (logits.argmax(-1) == targets) | ~real
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=self.padding)
         return {
-            "loss": scalar(loss),
+            "loss": scalar(self._cross_entropy(logits, targets, 0.0)),
             "tokens": scalar(real.sum()),
             "right_tokens": scalar((right & real).sum()),
             "examples": float(len(targets)),
@@ -71,6 +72,15 @@ class Translate:
         logits = logits_of(model(batch["source"], inputs))
         check_classes(logits, self.vocabulary_size, "tokens in the target vocabulary")
         return logits, targets
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            reduction="sum",
+            ignore_index=self.padding,
+            label_smoothing=smoothing,
+        )
 
     def _padded(self, rows: Sequence[Any]) -> Tensor:
         table = np.full((len(rows), max(len(row) for row in rows)), self.padding, dtype=np.int64)

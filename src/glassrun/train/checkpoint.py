@@ -20,6 +20,7 @@ from glassrun.record.files import remove_folder, write_folder_atomic
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
 from glassrun.record.run_folder import checkpoint_paths
 from glassrun.train import optimizer as optimizers
+from glassrun.train.average import KEY, WeightAverage
 from glassrun.train.loop import initial_fingerprints
 from glassrun.train.state import State
 
@@ -33,7 +34,7 @@ def save(folder: Path, state: State, *, chain: str, metrics_digest: str) -> Chec
     path = path_of(folder, state.step)
     tensors = {
         MODEL: safetensors.torch.save(model_tensors(state.model)),
-        OPTIMIZER: safetensors.torch.save(optimizers.state_tensors(state.optimizer, state.named_parameters)),
+        OPTIMIZER: safetensors.torch.save(state.carried()),
     }
     fingerprinter = Fingerprinter()
     values: dict[str, Any] = {
@@ -66,13 +67,45 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     """
     load_model(state.model, checkpoint)
     try:
-        tensors = safetensors.torch.load(checkpoint.file(OPTIMIZER))
+        averages, tensors = _split(safetensors.torch.load(checkpoint.file(OPTIMIZER)))
         optimizers.restore_state(state.optimizer, state.named_parameters, tensors)
+        if state.average:
+            _restore_average(state.average, averages, checkpoint)
     except (safetensors.SafetensorError, KeyError) as error:
         raise damaged(checkpoint.path / OPTIMIZER, str(error)) from None
     state.step = checkpoint.step
     if optimizer_fingerprint(state, Fingerprinter()) != checkpoint.values["fingerprints"].get("optimizer"):
         raise damaged(checkpoint.path, "the optimizer's state does not have the recorded fingerprint")
+
+
+def load_average(model: nn.Module, checkpoint: Checkpoint, decay: float) -> None:
+    """Copy a checkpoint's averaged weights into a model of the same form.
+
+    Raises:
+        RunFolderError: there are none, or they belong to another model.
+    """
+    average = WeightAverage(optimizers.trained(model), decay)
+    try:
+        averages, _ = _split(safetensors.torch.load(checkpoint.file(OPTIMIZER)))
+        _restore_average(average, averages, checkpoint)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise damaged(checkpoint.path / OPTIMIZER, str(error)) from None
+    average.write()
+
+
+def _restore_average(average: WeightAverage, saved: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+    if not saved:
+        raise RunFolderError(
+            f"{checkpoint.path}: it holds no averaged weights, which the section `average` asks for: the run that "
+            "wrote it averaged none. Start from step 1, or leave the section out"
+        )
+    average.restore(saved)
+
+
+def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The averaged weights, and the optimizer's state."""
+    averages = {name: tensor for name, tensor in tensors.items() if name.endswith(f"/{KEY}")}
+    return averages, {name: tensor for name, tensor in tensors.items() if name not in averages}
 
 
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -127,6 +160,5 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_fingerprint(state: State, fingerprinter: Fingerprinter) -> str:
-    """One fingerprint over the optimizer's state."""
-    tensors = optimizers.state_tensors(state.optimizer, state.named_parameters)
-    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in tensors.items())
+    """One fingerprint over the optimizer's state, and the averaged weights if there are any."""
+    return combine((stored_name(name, tensor), fingerprinter(tensor)) for name, tensor in state.carried().items())

@@ -36,8 +36,20 @@ class Evaluation:
 def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     """The metrics of a split: sums over slices, exactly rounded, so that their order cannot matter.
 
-    Returns them on rank 0, which has the first slice; on the others, which may have none, None.
+    Where weights are averaged, those of the average. Returns them on rank 0, which has the first slice; on the others,
+    which may have none, None.
     """
+    with state.averaged():
+        names, rows = _sums(state, split, workers)
+    totals = _totals(names, rows, workers)
+    if workers.rank:
+        return None
+    examples = len(state.dataset.splits[split])
+    return Evaluation(state.step, split, examples, checked_metrics(state.task.metrics(totals)))
+
+
+def _sums(state: State, split: str, workers: Workers) -> tuple[list[str], list[list[float]]]:
+    """The names of the sums, and the sums of each of this worker's slices."""
     batch, examples = state.recipe.batch, state.dataset.splits[split]
     places = own_slices(batch.shards, workers.rank, workers.world_size)
     size = batch.evaluation_size or batch.size
@@ -64,10 +76,7 @@ def evaluate(state: State, split: str, workers: Workers) -> Evaluation | None:
     guard.check(state.step)
     for module, training in modes:
         module.training = training
-    totals = _totals(names or [], rows, workers)
-    if workers.rank:
-        return None
-    return Evaluation(state.step, split, len(examples), checked_metrics(state.task.metrics(totals)))
+    return names or [], rows
 
 
 def _totals(names: list[str], rows: list[list[float]], workers: Workers) -> dict[str, float]:

@@ -17,6 +17,7 @@ from glassrun.record.fingerprint import Fingerprinter, Fixed, combine, stored_na
 from glassrun.record.ledger import Step
 from glassrun.tasks.answers import checked_count, checked_loss
 from glassrun.tasks.base import Batch
+from glassrun.train import clipping
 from glassrun.train import optimizer as optimizers
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import StepBuffers
@@ -132,8 +133,11 @@ class Trainer:
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
         if problem is None:
-            optimizers.clip(gradients, norm, state.recipe.optimizer.clip_norm)
+            clipping.clip_norm(gradients, norm, state.recipe.optimizer.clip_norm)
+            clipping.clip_value(gradients, state.recipe.optimizer.clip_value)
             self.update(gradients, rate)
+            if state.average:
+                state.average.update(step)
             self.buffers.finish(self.workers)
         self.tree.release(total)
 
@@ -184,7 +188,7 @@ class Trainer:
         if self.workers.world_size == 1:
             return
         state = self.state
-        tensors = optimizers.state_tensors(state.optimizer, state.named_parameters)
+        tensors = state.carried()
         held = self.workers.gather([word_sum(Fixed(list(tensors.values())))])
         if any(values != held[0] for values in held):
             names = [f"optimizer state {stored_name(name, tensor)}" for name, tensor in tensors.items()]
@@ -236,7 +240,7 @@ class Trainer:
         if not isfinite(loss):
             return float("nan"), f"step {step}: the loss is not finite"
         try:
-            return optimizers.global_norm(self.names, gradients, step), None
+            return clipping.global_norm(self.names, gradients, step), None
         except NotFinite as error:
             return float("nan"), str(error)
 

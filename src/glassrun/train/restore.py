@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def model_of(folder: RunFolder) -> nn.Module:
     """The model of a run's newest checkpoint, in evaluation mode; the data need not be there.
 
+    Where the run averages its weights, it holds the averaged ones, as its evaluations did.
+
     Raises:
         RunFolderError: there is no checkpoint yet, or it is damaged.
     """
@@ -35,4 +37,6 @@ def model_of(folder: RunFolder) -> nn.Module:
         model = registry.build(folder.recipe.model, folder.header["facts"], seed_of(folder.recipe))
     own_parameters_and_buffers(model)
     checkpoints.load_model(model, found)
+    if folder.recipe.average:
+        checkpoints.load_average(model, found, folder.recipe.average.decay)
     return model.eval()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glassrun.config import Numerics, Recipe
 from glassrun.data import registry as data_registry
@@ -19,20 +19,22 @@ from glassrun.models import registry as model_registry
 from glassrun.tasks import registry as task_registry
 from glassrun.tasks.base import Task
 from glassrun.train import optimizer as optimizers
+from glassrun.train.average import WeightAverage
 from glassrun.train.memory import own_parameters_and_buffers
 
 
 @dataclass
 class State:
-    """A run's data, task, model and optimizer, and the last step that was done to them."""
+    """A run's data, task, model, optimizer and averaged weights, and the last step that was done to them."""
 
     recipe: Recipe
     seed: int
     dataset: Any
     task: Task
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: optimizers.Optimizer
     step: int = 0
+    average: WeightAverage | None = None
 
     @property
     def facts(self) -> dict[str, int]:
@@ -41,7 +43,16 @@ class State:
 
     @property
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        return optimizers.trained(self.model)
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the next step needs beside parameters and buffers: the optimizer's state, and the averaged weights."""
+        found = optimizers.state_tensors(self.optimizer, self.named_parameters)
+        return found | (self.average.tensors() if self.average else {})
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model holds the averaged weights, if there are any."""
+        return self.average.in_place() if self.average else nullcontext()
 
 
 def set_numerics(numerics: Numerics) -> None:
@@ -72,17 +83,23 @@ def prepare(recipe: Recipe, dataset: Any) -> State:
     # Memory that a factory takes and forgets to fill would differ from process to process: NaN stops the run instead.
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     set_generators(seed, "init")
-    task = task_registry.build(recipe.task, dataset)
+    task = task_registry.build(recipe.task, dataset, recipe.train.label_smoothing)
     model = model_registry.build(recipe.model, task_registry.facts_of(task, dataset), seed)
     set_numerics(recipe.numerics)  # again: a module of the user's may have set something when it was imported
     _check_parameters(model)
     own_parameters_and_buffers(model)
     _check_batch_norm(model, recipe)
     model.train()
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if not trained:
+    if not optimizers.trained(model):
         raise ModelError("the model has no parameter to train")
-    return State(recipe, seed, dataset, task, model, optimizers.build(recipe, trained))
+    return start(recipe, dataset, task, model)
+
+
+def start(recipe: Recipe, dataset: Any, task: Task, model: nn.Module) -> State:
+    """The state of a model before the first step."""
+    optimizer = optimizers.build(recipe, model, task_registry.facts_of(task, dataset))
+    average = WeightAverage(optimizers.trained(model), recipe.average.decay) if recipe.average else None
+    return State(recipe, seed_of(recipe), dataset, task, model, optimizer, average=average)
 
 
 def seed_of(recipe: Recipe) -> int:
