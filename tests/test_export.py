@@ -193,6 +193,22 @@ def test_a_model_of_the_users(tmp_path: Path) -> None:
     assert torch.equal(torch.export.load(tmp_path / "model.pt2").module()(x), original(x).logits)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["bert", "gpt2", "vit"])
+def test_a_model_of_hugging_faces(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs transformers: pip install 'glassrun[hub]'")
+    from hugging_face import IMAGES, MODELS, TOKENS, logits
+
+    axes = {"x": {0: "batch"} | ({} if name == "vit" else {1: "length"})}
+    original = MODELS[name]()
+    written = to_torch_export(
+        original, tmp_path / "model.pt2", Inputs({"x": IMAGES if name == "vit" else TOKENS}, axes)
+    )
+    assert written.limits == (("x: length is at most 11",) if name == "bert" else ())
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    assert torch.equal(program(given), logits(name, original))
+
+
 def test_a_model_that_torch_cannot_trace_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot be traced by torch\.export: ") as error:
         to_torch_export(Untraceable(3, 2), tmp_path / "model.pt2", Inputs({"x": torch.rand(4, 3)}, {}))

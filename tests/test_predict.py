@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 import glassrun as api
 from glassrun import predict
 from glassrun.data import recorded
+from glassrun.data.encoding import TextEncoding
+from glassrun.data.tokenizers import ByteTokenizer
 from glassrun.errors import BadInput
+from glassrun.generate.texts import generator_of
 from support import Made, glassrun
 
 SEVEN = Path(__file__).parents[1] / "examples" / "seven.png"
@@ -121,3 +125,9 @@ def test_byte_pairs_are_kept_in_the_run(made: Made, tmp_path: Path) -> None:
             | {"encoding": header["encoding"] | {"tokenizer": {"kind": "bpe", "special": False, "json": changed}}},
             "r",
         )
+
+
+def test_a_model_that_fills_gaps_does_not_go_on_from_a_prompt() -> None:
+    encoding = TextEncoding(ByteTokenizer(special=False), 8)
+    with pytest.raises(BadInput, match="fills gaps in a text"):
+        generator_of(torch.nn.Identity(), encoding, "masked-language-model")

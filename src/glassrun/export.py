@@ -104,10 +104,13 @@ def inputs_of(encoding: Any, facts: Mapping[str, int]) -> Inputs:
         shape = (_BATCH, encoding.channels, encoding.height, encoding.width)
         return Inputs({"image": torch.rand(shape, generator=_generator())}, {"image": {0: "batch"}})
     if isinstance(encoding, PairEncoding):
-        sizes = {name: facts[f"{name}_vocabulary_size"] for name in ("source", "target")}
+        sizes, most = {name: facts[f"{name}_vocabulary_size"] for name in ("source", "target")}, facts["max_length"]
         axes: dict[str, Mapping[int, str]] = {name: {0: "batch", 1: f"{name} length"} for name in sizes}
-        return Inputs({name: _tokens(size, facts["max_length"]) for name, size in sizes.items()}, axes)
-    tokens = _tokens(facts["vocabulary_size"], facts["max_length"])
+        # Of two lengths: of one, torch might take them to be equal always.
+        return Inputs(
+            {name: _tokens(size, min(_LENGTH + i, most)) for i, (name, size) in enumerate(sizes.items())}, axes
+        )
+    tokens = _tokens(facts["vocabulary_size"], min(_LENGTH, facts["max_length"]))
     return Inputs({"tokens": tokens}, {"tokens": {0: "batch", 1: "length"}})
 
 
@@ -124,7 +127,7 @@ def to_safetensors(model: nn.Module, out: Path, config: Mapping[str, Any]) -> Ex
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            tensors[name] = tensor.detach().contiguous()
+            tensors[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
     text = json.dumps(config, indent=1) + "\n"
     write_folder_atomic(out, {SAFE: safetensors.torch.save(tensors, {"format": "pt"}), CONFIG: text.encode()})
     return Exported(out)
@@ -278,10 +281,8 @@ def _told(what: str) -> Iterator[None]:
         exporter.setLevel(level)
 
 
-def _tokens(vocabulary_size: int, max_length: int) -> Tensor:
-    """Some tokens, of two different lengths where there are two sides, or as long as may be."""
-    shape = (_BATCH, min(_LENGTH, max_length))
-    return torch.randint(vocabulary_size, shape, generator=_generator())
+def _tokens(vocabulary_size: int, length: int) -> Tensor:
+    return torch.randint(vocabulary_size, (_BATCH, length), generator=_generator())
 
 
 def _generator() -> torch.Generator:

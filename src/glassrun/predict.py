@@ -112,11 +112,7 @@ def write(
     """
     encoding = _encoding(run, option)
     assert not isinstance(encoding, ImageEncoding), "seen by `_encoding`"
-    if run.recipe.task == "masked-language-model":
-        raise ConfigError(
-            f"{option}: the run's model fills gaps in a text, looking both ways; it cannot go on from one"
-        )
-    generator = generator_of(run.model, encoding)
+    generator = generator_of(run.model, encoding, run.recipe.task)
     chosen = decoding(**how, usual_temperature=generator.usual_temperature)
     written = generator.write(texts, chosen, tokens=tokens, stop=stop, say=say)
     settings = {"decoding": type(chosen).__name__.lower()} | {

@@ -289,7 +289,7 @@ class Run:
         recorded = of_run(self.folder.header, str(self.path))
         if recorded is None or not isinstance(recorded.encoding, TextEncoding | PairEncoding):
             raise ConfigError(f"{self.path}: expected a run of a language model or a translation, found another")
-        generator = generator_of(self.model, recorded.encoding)
+        generator = generator_of(self.model, recorded.encoding, self.recipe.task)
         how = decoding(
             temperature=temperature,
             top_k=top_k,

@@ -111,6 +111,19 @@ def test_rates_of_dropout_come_with_the_weights(tmp_path: Path) -> None:
     assert model.layers[1].feed_forward_residual.dropout.p == 0.2  # type: ignore[index, union-attr]
 
 
+def test_parts_that_are_not_as_high_as_they_should_be(tmp_path: Path) -> None:
+    """Together they are: queries, keys and values are one tensor of ours."""
+    save("llama grouped", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    q, k = (f"model.layers.1.self_attn.{part}_proj.weight" for part in "qk")
+    tensors[q], tensors[k] = tensors[q][:20].clone(), torch.cat([tensors[k], tensors[q][20:]])
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError) as error:
+        pretrained.load(tmp_path)
+    assert "expected 40 × 24 together, their heights as 6 to 2 to 2, for layers.1" in str(error.value)
+    assert "found 20 × 24 and 12 × 24 and 8 × 24" in str(error.value)
+
+
 NAMES = {  # of Hugging Face's ResNet in torchvision's
     "resnet.embedder.embedder.convolution": "conv1",
     "resnet.embedder.embedder.normalization": "bn1",

@@ -134,8 +134,14 @@ class Translator:
         return TranslationWriter(self.model, torch.tensor([beginning.reads for beginning in beginnings]))
 
 
-def generator_of(model: nn.Module, encoding: TextEncoding | PairEncoding) -> TextGenerator | Translator:
-    """What writes with a model and its encoding."""
+def generator_of(model: nn.Module, encoding: TextEncoding | PairEncoding, task: object) -> TextGenerator | Translator:
+    """What writes with a model of a task, and its encoding.
+
+    Raises:
+        ConfigError: the task's models do not write from left to right.
+    """
+    if task == "masked-language-model":
+        raise ConfigError("the run's model fills gaps in a text, looking both ways; it cannot go on from one")
     return Translator(model, encoding) if isinstance(encoding, PairEncoding) else TextGenerator(model, encoding)
 
 

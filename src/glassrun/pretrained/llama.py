@@ -28,10 +28,11 @@ OUTPUT = "lm_head.weight"
 FREQUENCIES = "model.layers.{}.self_attn.rotary_emb.inv_freq"  # of older files
 
 
-def linear_layers(part: str) -> dict[str, Source]:
+def linear_layers(part: str, num_heads: int, groups: int) -> dict[str, Source]:
     """A layer's weights, or its biases."""
+    projections = (f"self_attn.{name}_proj.{part}" for name in "qkv")
     return {
-        f"attention.projections.{part}": stacked(*(f"self_attn.{name}_proj.{part}" for name in "qkv")),
+        f"attention.projections.{part}": stacked(*projections, shares=(num_heads, groups, groups)),
         f"attention.output.{part}": same(f"self_attn.o_proj.{part}"),
         f"feed_forward.gate.{part}": same(f"mlp.gate_proj.{part}"),
         f"feed_forward.expand.{part}": same(f"mlp.up_proj.{part}"),
@@ -49,6 +50,7 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
     num_layers = settings.layers("num_hidden_layers", 32)
     d_model = settings.integer("hidden_size", 4096)
     num_heads = settings.integer("num_attention_heads", 32)
+    groups = settings.integer("num_key_value_heads", num_heads)
     settings.fixed("head_dim", d_model // num_heads, None)
     max_length = settings.integer("max_position_embeddings", 2048)
     base, scaling = rotary(settings, max_length)
@@ -59,7 +61,7 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
         num_layers=num_layers,
         d_model=d_model,
         num_heads=num_heads,
-        num_key_value_heads=settings.integer("num_key_value_heads", num_heads),
+        num_key_value_heads=groups,
         d_ff=settings.integer("intermediate_size", 11008),
         activation=settings.choice("hidden_act", "silu", GATES),
         bias=bias,
@@ -70,7 +72,9 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
         rotary_scaling=scaling,
         tie_embeddings=tied,
     )
-    table = NORMS | linear_layers("weight") | (linear_layers("bias") if bias else {})
+    table = (
+        NORMS | linear_layers("weight", num_heads, groups) | (linear_layers("bias", num_heads, groups) if bias else {})
+    )
     return Plan(
         lambda: set_dropout(make(), 0.0, attention=attention),
         SOURCES

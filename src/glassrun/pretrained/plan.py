@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from glassrun.errors import ModelError
 from glassrun.pretrained.weights import Weights
 
+_MOST_PROBLEMS = 6  # in one message
+
 
 @dataclass(frozen=True)
 class Source:
@@ -20,12 +22,14 @@ class Source:
 
     Arguments:
         names: of theirs; the first axis of ours is cut among them.
+        shares: how much of it each has, in relation to the others.
         factors: what each of them is multiplied with; nothing where there are none.
         turned: theirs is stored [in, out], ours [out, in].
         shaped: theirs has axes of length one more or less; the elements are the same in the same order.
     """
 
     names: tuple[str, ...]
+    shares: tuple[int, ...] = (1,)
     factors: tuple[float, ...] = ()
     turned: bool = False
     shaped: bool = False
@@ -51,19 +55,19 @@ def shaped(name: str) -> Source:
 
 def scaled(name: str, factor: float) -> Source:
     """Theirs, every number of it multiplied."""
-    return Source((name,), (factor,))
+    return Source((name,), factors=(factor,))
 
 
-def stacked(*names: str, factors: tuple[float, ...] = ()) -> Source:
-    """Several of theirs below each other."""
-    return Source(names, factors)
+def stacked(*names: str, shares: tuple[int, ...] = (), factors: tuple[float, ...] = ()) -> Source:
+    """Several of theirs below each other, equally high unless `shares` says how high."""
+    return Source(names, shares or (1,) * len(names), factors)
 
 
 def layers(count: int, ours: str, theirs: str, table: Mapping[str, Source]) -> dict[str, Source]:
     """The names of one layer for `count` of them; `{}` in the two prefixes stands for the layer's number.
 
     >>> layers(1, "layers.{}.", "h.{}.", {"norm.weight": same("ln.weight")})
-    {'layers.0.norm.weight': Source(names=('h.0.ln.weight',), factors=(), turned=False, shaped=False)}
+    {'layers.0.norm.weight': Source(names=('h.0.ln.weight',), shares=(1,), factors=(), turned=False, shaped=False)}
     """
     return {
         ours.format(i) + name: source.within(theirs.format(i)) for i in range(count) for name, source in table.items()
@@ -184,34 +188,48 @@ def _check(
     without: Collection[str],
 ) -> None:
     """See that files and model have the same tensors, of the same shapes."""
-    names = {name: [_one_of(part, theirs, plan) for part in source.names] for name, source in wanted.items()}
-    used = {part for parts in names.values() for part in parts}
-    problems = []
-    missing = [f"{part} (for {name})" for name, parts in names.items() for part in parts if part not in theirs]
+    parts = {name: [_one_of(part, theirs, plan) for part in source.names] for name, source in wanted.items()}
+    missing = [f"{part} (for {name})" for name, names in parts.items() for part in names if part not in theirs]
     missing += [name for name in hollow if name not in wanted and name not in plan.optional]
-    if missing:
-        problems.append(f"these tensors are missing: {_listed(missing)}")
+    used = {part for names in parts.values() for part in names}
+    problems = [
+        *([f"these tensors are missing: {_listed(missing)}"] if missing else []),
+        *_other_shapes(weights, theirs, hollow, wanted, parts),
+        *_left_over(theirs, used, plan, without),
+    ]
+    if problems:
+        raise ModelError("\n".join(f"{weights.where}: {problem}" for problem in problems[:_MOST_PROBLEMS]))
+
+
+def _other_shapes(
+    weights: Weights,
+    theirs: Mapping[str, str],
+    hollow: Mapping[str, Tensor],
+    wanted: Mapping[str, Source],
+    parts: Mapping[str, list[str]],
+) -> Iterator[str]:
     for name, source in wanted.items():
-        shapes = [weights.shapes[theirs[part]] for part in names[name] if part in theirs]
-        if len(shapes) == len(source.names) and not _fits(source, shapes, tuple(hollow[name].shape)):
-            found = " and ".join(map(_shape, shapes))
-            expected = f"{_shape(tuple(hollow[name].shape))}{', turned round' if source.turned else ''}"
-            problems.append(f"{', '.join(names[name])}: expected {expected} for {name}, found {found}")
+        shapes = [weights.shapes[theirs[part]] for part in parts[name] if part in theirs]
+        ours = tuple(hollow[name].shape)
+        if len(shapes) == len(source.names) and not _fits(source, shapes, ours):
+            expected = f"{_shape(ours)}{', turned round' if source.turned else ''}"
+            if len(shapes) > 1:
+                expected += f" together, their heights as {' to '.join(map(str, source.shares))},"
+            yield f"{', '.join(parts[name])}: expected {expected} for {name}, found {' and '.join(map(_shape, shapes))}"
+
+
+def _left_over(theirs: Mapping[str, str], used: Collection[str], plan: Plan, without: Collection[str]) -> Iterator[str]:
     left = [name for name in theirs if name not in used and name not in plan.ties and name not in plan.derived]
     left = [name for name in left if name not in without and theirs[name] not in without]
     if left:
-        problems.append(
+        yield (
             f"these tensors have no place in the model: {_listed(left)}. To load it without them, name them: "
             f"load(path, without=[{left[0]!r}, …])"
         )
-    unknown = [name for name in without if name not in theirs and name not in weights.shapes]
-    if unknown:
-        problems.append(f"without: there is no tensor {_listed(unknown)}")
-    needed = [name for name in without if name in used]
-    if needed:
-        problems.append(f"without: the model cannot do without {_listed(needed)}")
-    if problems:
-        raise ModelError("\n".join(f"{weights.where}: {problem}" for problem in problems[:6]))
+    if unknown := [name for name in without if name not in theirs and name not in theirs.values()]:
+        yield f"without: there is no tensor {_listed(unknown)}"
+    if needed := [name for name in without if name in used]:
+        yield f"without: the model cannot do without {_listed(needed)}"
 
 
 def _fits(source: Source, shapes: list[tuple[int, ...]], ours: tuple[int, ...]) -> bool:
@@ -222,7 +240,8 @@ def _fits(source: Source, shapes: list[tuple[int, ...]], ours: tuple[int, ...]) 
         return len(shapes[0]) == 2 and shapes[0][::-1] == ours
     if len(shapes) == 1:
         return shapes[0] == ours
-    return all(shape and shape[1:] == ours[1:] for shape in shapes) and sum(shape[0] for shape in shapes) == ours[0]
+    unit, rest = divmod(ours[0], sum(source.shares))
+    return not rest and shapes == [(unit * share, *ours[1:]) for share in source.shares]
 
 
 def _put_together(parts: list[Tensor], source: Source, shape: torch.Size) -> Tensor:
