@@ -14,7 +14,7 @@ import pytest
 import glassrun as api
 from support import Made, glassrun
 
-COMMANDS = ("train", "resume", "replay", "diff", "pack", "predict", "report", "show", "doctor", "recipes", "track")
+COMMANDS = ("train", "resume", "replay", "diff", "pack", "export", "predict", "report", "show", "doctor", "recipes", "track")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

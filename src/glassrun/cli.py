@@ -209,6 +209,31 @@ def pack(
         typer.echo(f"bundle: {_shown(packed)} ({packed.stat().st_size:,} bytes)")
 
 
+@app.command(epilog="Example: glassrun export runs/digits-cnn-20261123-101500 --to onnx --out digits.onnx")
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="safetensors, torch-export or onnx.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="Where to.", show_default="model, model.pt2 or model.onnx in RUN"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's model for other programs, and run what was written once to see that it computes the same."""
+    from glassrun import run as runs
+
+    written = runs.load(run).export(to, out)
+    if as_json:
+        values = {"path": str(written.path), "difference": written.difference, "limits": list(written.limits)}
+        _print_json(values)
+        return
+    typer.echo(f"exported    {_shown(written.path)}")
+    if written.difference is not None:
+        typer.echo(f"difference  {written.difference:.1e} of the largest output, on an example")
+    for limit in written.limits:
+        typer.echo(f"limit       {limit}")
+
+
 @app.command(
     epilog="Examples: glassrun predict RUN --text 'le 3 mars 2026'; glassrun predict RUN --image digit.png; "
     "glassrun predict RUN --prompt 'The ' --tokens 200"

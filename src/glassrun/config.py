@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, nearest
-from glassrun.models.arguments import ARGUMENTS, Arguments
+from glassrun.models.arguments import ARGUMENTS, ROTARY_SCALINGS, Arguments, LlamaArguments
 from glassrun.plain import parse_yaml, plain_values
 
 FREE = "free of the numerical contract"
@@ -583,6 +583,8 @@ def _known_fields(values: Any, location: list[str]) -> list[str]:
                 "track": Track,
                 "mlflow": Mlflow,
                 "wandb": Wandb,
+                "rotary_scaling": LlamaArguments,
+                **ROTARY_SCALINGS,
             }
             model = plain[part]
     return [field.alias or name for name, field in model.model_fields.items()]

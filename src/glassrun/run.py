@@ -24,6 +24,7 @@ from glassrun.train.opening import EITHER, NEW, RESUME, existing
 if TYPE_CHECKING:
     from torch import nn
 
+    from glassrun.export import Exported
     from glassrun.replay.verdict import Verdict
 
 Hear = Callable[[Event], None]
@@ -279,6 +280,23 @@ class Run:
         chosen = self.path.with_name(f"{self.path.name}{bundle.ENDING}") if out is None else Path(out).absolute()
         bundle.pack(folder, chosen, with_data=with_data, with_checkpoints=with_checkpoints)
         return chosen
+
+    def export(self, to: str, out: str | Path | None = None) -> Exported:
+        """Write the model of the newest checkpoint for others (see docs/pretrained.md).
+
+        Arguments:
+            to: safetensors (a folder), torch-export (a file, `.pt2`) or onnx (a file, `.onnx`).
+            out: where to; by default `model` with that ending, in the run's folder. Nothing may stand there.
+
+        Returns:
+            What was written, and how far its outputs are from the model's.
+
+        Raises:
+            BadInput: the form is not known, something stands there, or torch cannot export the model.
+        """
+        from glassrun.export import export_run
+
+        return export_run(self.folder, self.model, to, None if out is None else Path(out).absolute())
 
     def replay(
         self,

@@ -1,45 +1,33 @@
 """Scaled dot-product attention and its masks. The whole file runs with the shape annotations enforced."""
 
 import math
-import types
-import typing
 
 import pytest
 import torch
-from beartype import beartype
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import Bool, Float, Int, TypeCheckError, jaxtyped
+from jaxtyping import TypeCheckError
 
 from glassrun.functional import attention as source
 from glassrun.functional import masks
+from shapes import checked
 
 BATCH, HEADS, QUERIES, KEYS, D_K, D_V = 2, 3, 5, 7, 11, 13
 properties = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32)
 
 
-def checked(function):
-    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__annotations__ = typing.get_type_hints(
-        function, {**function.__globals__, "Bool": Bool, "Float": Float, "Int": Int}
-    )
-    return jaxtyped(typechecker=beartype)(copy)
-
-
-attention, attention_weights, causal_mask, padding_mask, split_heads, merge_heads = (
+attention, attention_weights, split_heads, merge_heads, repeat_heads = (
     checked(function)
     for function in (
         source.attention,
         source.attention_weights,
-        masks.causal_mask,
-        masks.padding_mask,
         source.split_heads,
         source.merge_heads,
+        source.repeat_heads,
     )
 )
+causal_mask = masks.causal_mask
 
 
 def draw(seed, *, queries=QUERIES, keys=KEYS, d_v=D_V, dtype=torch.float64):
@@ -227,6 +215,150 @@ def test_what_comes_later_changes_nothing_earlier(seed, place, d_v, masked):
         assert not torch.equal(before[:, :, place], after[:, :, place])
 
 
+@pytest.mark.parametrize("queries", [1, 2, 5, 7])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_last_queries_alone_give_what_they_give_among_all(queries, masked, biased):
+    # So it is with a cache of keys: the queries stand at the end.
+    query, key, value, generator = draw(11, queries=KEYS, d_v=D_K)
+    mask = draw_mask(generator, queries=KEYS) if masked else None
+    bias = torch.randn(HEADS, KEYS, KEYS, generator=generator, dtype=torch.float64) if biased else None
+    last = slice(KEYS - queries, KEYS)
+    for output, full in zip(
+        attention(
+            query[:, :, last],
+            key,
+            value,
+            mask=mask[:, :, last] if masked else None,
+            bias=bias[:, last] if biased else None,
+            causal=True,
+            weights=True,
+        ),
+        attention(query, key, value, mask=mask, bias=bias, causal=True, weights=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(output, full[:, :, last], rtol=0, atol=1e-14)
+
+
+def test_with_more_queries_than_keys_the_first_see_nothing():
+    query, key, value, _ = draw(12, queries=KEYS + 2, d_v=D_K)
+    output = attention(query, key, value, causal=True)
+    assert output[:, :, :2].eq(0).all()
+    torch.testing.assert_close(output[:, :, 2], value[:, :, 0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("d_v", [D_K, D_V])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+def test_bias_and_scale_equal_the_formula_with_gradients(d_v, causal, masked, learned):
+    # torch takes another kernel for a bias that wants a gradient.
+    query, key, value, generator = draw(13, queries=KEYS, d_v=d_v)
+    mask = draw_mask(generator, queries=KEYS)
+    mask[..., 0] = True
+    mask = mask if masked else None
+    allowed = torch.ones(KEYS, KEYS, dtype=torch.bool) if mask is None else mask
+    allowed = allowed & causal_mask(KEYS, KEYS) if causal else allowed
+    bias = torch.randn(HEADS, KEYS, KEYS, generator=generator, dtype=torch.float64)
+    pull = torch.randn(BATCH, HEADS, KEYS, d_v, generator=generator, dtype=torch.float64)
+    ours, theirs = ([x.clone().requires_grad_() for x in (query, key, value, bias)] for _ in range(2))
+    if not learned:
+        ours[3], theirs[3] = bias, bias
+
+    output, weights = attention(*ours[:3], bias=ours[3], mask=mask, causal=causal, scale=0.7, weights=True)
+    scores = 0.7 * theirs[0] @ theirs[1].mT + theirs[3]
+    expected_weights = scores.masked_fill(~allowed, -math.inf).softmax(-1)
+    expected = expected_weights @ theirs[2]
+
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weights, expected_weights, rtol=1e-12, atol=1e-12)
+    count = 4 if learned else 3
+    for found, wanted in zip(
+        torch.autograd.grad(output, ours[:count], pull),
+        torch.autograd.grad(expected, theirs[:count], pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("d_v", [D_K, D_V])
+@pytest.mark.parametrize("learned", [False, True])
+def test_with_a_bias_a_query_that_may_look_nowhere_gives_zeros_and_finite_gradients(d_v, learned):
+    query, key, value, generator = draw(14, d_v=d_v)
+    mask = draw_mask(generator)
+    mask[1, :, 3] = False
+    bias = torch.randn(QUERIES, KEYS, generator=generator, dtype=torch.float64).requires_grad_(learned)
+    inputs = [x.requires_grad_() for x in (query, key, value)] + [bias] * learned
+    output, weights = attention(query, key, value, bias=bias, mask=mask, weights=True)
+    gradients = torch.autograd.grad(output.sum() + weights.square().sum(), inputs)
+    assert output[1, :, 3].eq(0).all()
+    assert weights[1, :, 3].eq(0).all()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("d_v", [D_K, D_V])
+@pytest.mark.parametrize("masked", [False, True])
+def test_fewer_heads_of_keys_are_those_heads_repeated_with_gradients(groups, d_v, masked):
+    heads = 6
+    generator = torch.Generator().manual_seed(15)
+    query = torch.randn(BATCH, heads, KEYS, D_K, generator=generator, dtype=torch.float64)
+    key = torch.randn(BATCH, groups, KEYS, D_K, generator=generator, dtype=torch.float64)
+    value = torch.randn(BATCH, groups, KEYS, d_v, generator=generator, dtype=torch.float64)
+    mask = draw_mask(generator, queries=KEYS) if masked else None
+    ours, theirs = ([x.clone().requires_grad_() for x in (query, key, value)] for _ in range(2))
+    # By hand: head h of the queries takes head h // (heads / groups).
+    owner = torch.arange(heads) // (heads // groups)
+
+    found = attention(*ours, mask=mask, causal=True, weights=True)
+    expected = attention(theirs[0], theirs[1][:, owner], theirs[2][:, owner], mask=mask, causal=True, weights=True)
+
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+    pulls = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in found]
+    for one, other in zip(
+        torch.autograd.grad(found, ours, pulls), torch.autograd.grad(expected, theirs, pulls), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_half_precision_is_the_formula_to_its_own_rounding(dtype, tolerance, causal, biased):
+    exact = [x.to(dtype).double() for x in draw(16, queries=KEYS, d_v=D_K)[:3]]
+    mask = draw_mask(torch.Generator().manual_seed(17), queries=KEYS)
+    mask[1, :, 3] = False
+    bias = torch.linspace(-1, 1, KEYS * KEYS).view(KEYS, KEYS) if biased else None
+
+    found = attention(*(x.to(dtype) for x in exact), mask=mask, causal=causal, bias=bias, weights=True)
+    wide = None if bias is None else bias.to(dtype).double()
+    expected = attention(*exact, mask=mask, causal=causal, bias=wide, weights=True)
+
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=tolerance)
+    assert found[0][1, :, 3].eq(0).all()
+
+
+def test_products_of_queries_and_keys_spread_with_d_k_and_not_when_scaled():
+    # Why the scale is there (section 3.2.1): with features of variance 1 the product of d_k of them has variance d_k.
+    generator = torch.Generator().manual_seed(18)
+    for d_k in (4, 64, 1024):
+        query, key = (torch.randn(200, d_k, generator=generator, dtype=torch.float64) for _ in range(2))
+        raw = attention_weights(query, key, scale=1.0).log()
+        scaled = attention_weights(query, key).log()
+        # The log of a softmax is the scores up to a number for each row. 40,000 products: their variance is off by
+        # less than a tenth.
+        centred = [x - x.mean(-1, keepdim=True) for x in (raw.clamp(min=-700), scaled)]
+        assert centred[1].var().item() == pytest.approx(1.0, rel=0.1)
+        if d_k <= 64:
+            assert centred[0].var().item() == pytest.approx(d_k, rel=0.1)
+        else:  # unscaled, the softmax has long become a choice of one
+            assert raw.exp().amax(-1).mean() > 0.9
+            assert scaled.exp().amax(-1).mean() < 0.2
+
+
 @properties
 @given(seeds, st.permutations(range(KEYS)))
 def test_order_of_keys_does_not_matter(seed, order):
@@ -253,17 +385,6 @@ def test_dropout_zeroes_weights_and_scales_the_rest():
     assert torch.equal(weights, attention_weights(query, key))
 
 
-def test_causal_mask_is_the_lower_triangle_at_the_end():
-    expected = [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert causal_mask(3, 5).int().tolist() == expected
-    assert causal_mask(3, 5).dtype == torch.bool
-
-
-def test_padding_mask_hand_computed():
-    tokens = torch.tensor([[3, 5, 3], [0, 7, 8]])
-    assert padding_mask(tokens, 3).tolist() == [[[[False, True, False]]], [[[True, True, True]]]]
-
-
 def test_split_heads_gives_each_head_its_own_features():
     length, heads, d_k = 5, 3, 7
     x = torch.arange(BATCH * length * heads * d_k, dtype=torch.float32).view(BATCH, length, heads * d_k)
@@ -287,6 +408,11 @@ def test_merge_heads_is_the_inverse_of_split_heads(seed, batch, length, heads, d
     assert merge_heads(by_head).shape == (batch, length, heads * d_k)
 
 
+def test_repeat_heads_keeps_neighbours_together():
+    x = torch.arange(BATCH * 2 * 3 * 5, dtype=torch.float32).view(BATCH, 2, 3, 5)
+    assert torch.equal(repeat_heads(x, 3), x[:, [0, 0, 0, 1, 1, 1]])
+
+
 def test_wrong_shapes_are_noticed():
     # Proves that the annotations are really enforced in this file.
     query, key, value, _ = draw(8)
@@ -295,4 +421,4 @@ def test_wrong_shapes_are_noticed():
     with pytest.raises(TypeCheckError):
         attention_weights(query, key, mask=torch.ones(QUERIES, KEYS))  # not boolean
     with pytest.raises(TypeCheckError):
-        padding_mask(torch.zeros(2, 3, 5, dtype=torch.int64), 0)
+        attention(query, key, value, bias=torch.zeros(QUERIES, KEYS + 1, dtype=torch.float64))

@@ -1,31 +1,33 @@
 """The position-wise feed-forward network. The whole file runs with the shape annotations enforced."""
 
 import math
-import types
-import typing
 
 import pytest
 import torch
-from beartype import beartype
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import Float, TypeCheckError, jaxtyped
+from jaxtyping import TypeCheckError
 from torch import nn
 
 from glassrun.functional import feedforward as source
+from shapes import checked
 
 BATCH, LENGTH, D_MODEL, D_FF = 2, 3, 5, 7
 properties = settings(max_examples=25, deadline=None)
 
 
-def checked(function):
-    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Float": Float})
-    return jaxtyped(typechecker=beartype)(copy)
-
-
-relu, gelu, feed_forward = checked(source.relu), checked(source.gelu), checked(source.feed_forward)
+relu, gelu, gelu_tanh, silu, squared_relu, feed_forward, gated_feed_forward = (
+    checked(function)
+    for function in (
+        source.relu,
+        source.gelu,
+        source.gelu_tanh,
+        source.silu,
+        source.squared_relu,
+        source.feed_forward,
+        source.gated_feed_forward,
+    )
+)
 
 
 def draw(seed, *shapes):
@@ -53,6 +55,36 @@ def test_gelu_is_exact():
     x = torch.linspace(-4, 4, 31, dtype=torch.float64)
     expected = torch.tensor([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()], dtype=torch.float64)
     torch.testing.assert_close(gelu(x), expected, rtol=0, atol=1e-14)
+
+
+def test_activations_by_their_formulas():
+    x = torch.linspace(-6, 6, 41, dtype=torch.float64)
+    tanh = [v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x.tolist()]
+    torch.testing.assert_close(gelu_tanh(x), torch.tensor(tanh, dtype=torch.float64), rtol=0, atol=1e-14)
+    swish = [v / (1 + math.exp(-v)) for v in x.tolist()]
+    torch.testing.assert_close(silu(x), torch.tensor(swish, dtype=torch.float64), rtol=0, atol=1e-14)
+    assert squared_relu(torch.tensor([-2.0, 0.0, 3.0])).tolist() == [0.0, 0.0, 9.0]
+
+
+def test_gated_hand_computed():
+    x = torch.tensor([1.0, 2.0])
+    gate, weight_in = torch.tensor([[1.0, 0.0], [0.0, -1.0]]), torch.tensor([[3.0, 1.0], [1.0, 1.0]])
+    weight_out = torch.tensor([[1.0, 1.0], [2.0, 0.0]])
+    # Gates (1, −2), after relu (1, 0); features (5, 3); their product (5, 0).
+    assert gated_feed_forward(x, gate, None, weight_in, None, weight_out, None, relu).tolist() == [5.0, 10.0]
+    # With biases: gates (2, 1), features (5, 7), product (10, 7).
+    biases = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 4.0]), torch.tensor([0.5, 0.25])
+    found = gated_feed_forward(x, gate, biases[0], weight_in, biases[1], weight_out, biases[2], relu)
+    assert found.tolist() == [17.5, 20.25]
+
+
+@pytest.mark.parametrize("activation", [silu, gelu])
+def test_gated_equals_its_formula_and_gradcheck(activation):
+    shapes = (2, 3), (5, 3), (5,), (5, 3), (5,), (3, 5), (3,)
+    x, gate, gate_bias, w_in, b_in, w_out, b_out = inputs = [t.requires_grad_() for t in draw(4, *shapes)]
+    expected = (activation(x @ gate.T + gate_bias) * (x @ w_in.T + b_in)) @ w_out.T + b_out
+    torch.testing.assert_close(gated_feed_forward(*inputs, activation), expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda *t: gated_feed_forward(*t, activation), inputs)
 
 
 @pytest.mark.parametrize(("activation", "reference"), [(relu, nn.ReLU()), (gelu, nn.GELU())])

@@ -1,29 +1,20 @@
 """Sinusoidal positions. The whole file runs with the shape annotations enforced."""
 
 import math
-import types
-import typing
 
 import pytest
 import torch
-from beartype import beartype
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import Float, TypeCheckError, jaxtyped
+from jaxtyping import TypeCheckError
 
 from glassrun.functional import positions as source
+from shapes import checked
 
 properties = settings(max_examples=25, deadline=None)
 
 
-def checked(function):
-    """A copy that checks its shapes: the source gives annotations to type checkers only, so they are resolved here."""
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    copy.__annotations__ = typing.get_type_hints(function, {**vars(source), "Float": Float})
-    return jaxtyped(typechecker=beartype)(copy)
-
-
-sinusoidal_positions = checked(source.sinusoidal_positions)
+sinusoidal_positions, sinusoidal_shift = checked(source.sinusoidal_positions), checked(source.sinusoidal_shift)
 
 
 def by_loop(length, d_model):
@@ -68,13 +59,31 @@ def test_an_odd_d_model_ends_in_a_sine(d_model):
 @given(st.integers(0, 200), st.integers(0, 53), st.integers(1, 8).map(lambda half: 2 * half))
 def test_a_step_of_k_is_a_linear_function(p, k, d_model):
     # Each (sine, cosine) pair turns by the same angle whatever p is: the property that the paper chose them for.
-    table = sinusoidal_positions(p + k + 1, d_model).double()
-    turn = torch.zeros(d_model, d_model, dtype=torch.float64)
-    for i in range(0, d_model, 2):
-        angle = k / 10000.0 ** (i / d_model)
-        turn[i, i], turn[i, i + 1] = math.cos(angle), math.sin(angle)
-        turn[i + 1, i], turn[i + 1, i + 1] = -math.sin(angle), math.cos(angle)
-    torch.testing.assert_close(turn @ table[p], table[p + k], rtol=0, atol=3e-7)
+    table = sinusoidal_positions(p + k + 1, d_model)
+    torch.testing.assert_close(sinusoidal_shift(k, d_model) @ table[p], table[p + k], rtol=0, atol=5e-7)
+
+
+def test_shift_hand_computed():
+    turn = [[math.cos(3), math.sin(3)], [-math.sin(3), math.cos(3)]]
+    torch.testing.assert_close(sinusoidal_shift(3, 2), torch.tensor(turn))
+    torch.testing.assert_close(sinusoidal_shift(3, 8) @ sinusoidal_shift(-3, 8), torch.eye(8))
+
+
+def test_an_odd_width_has_no_shift():
+    # The last sine is alone: sin((p + k) / w) does not follow from sin(p / w).
+    with pytest.raises(ValueError, match="d_model is 7; expected an even one"):
+        sinusoidal_shift(1, 7)
+
+
+@pytest.mark.parametrize("d_model", [31, 32])
+def test_a_linear_probe_reads_the_position(d_model):
+    # Least squares from half of the positions to their numbers, tried on the other half.
+    count = 128
+    table = torch.cat([sinusoidal_positions(count, d_model), torch.ones(count, 1)], 1).double()
+    place = torch.arange(count, dtype=torch.float64)
+    probe = torch.linalg.lstsq(table[::2], place[::2, None], driver="gelsd").solution[:, 0]
+    error = (table[1::2] @ probe - place[1::2]).abs()
+    assert error.max() < 0.5  # so rounding gives every one
 
 
 def test_late_positions_keep_their_digits():

@@ -1,6 +1,7 @@
 """The encoder-decoder against one put together from torch's layers, and what must hold of it."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 
 from glassrun.errors import ModelError
 from glassrun.models.encoder_decoder import EncoderDecoder
+from glassrun.models.positions import Positions
 from glassrun.nn.initialisation import initialise
+from glassrun.nn.normalisation import RMSNorm
 
 BATCH, SOURCE, TARGET, MAX_LENGTH, SOURCE_WORDS, TARGET_WORDS = 2, 5, 7, 11, 17, 19
 ENCODER_LAYERS, DECODER_LAYERS, HEADS, D_MODEL, D_FF = 2, 3, 5, 15, 13
@@ -232,3 +235,87 @@ def test_start():
             fan_out = 96 if "projections" in name else value.shape[0]
             bound = math.sqrt(6 / (fan_out + value.shape[1]))
             assert 0.99 * bound < value.abs().max() <= bound, name
+
+
+# --- positions and kept keys -----------------------------------------------------------------------------------------
+
+EVERY_POSITION = pytest.mark.parametrize("positions", get_args(Positions))
+ROOMY = {"d_model": 20, "num_heads": 5}  # so that a head has an even number of features
+
+
+@EVERY_POSITION
+@torch.no_grad()
+def test_token_by_token_equals_all_at_once(positions):
+    model, source, target = make(5, positions=positions, **ROOMY)
+    full = model(source, target)
+    memory, mask = model.encode(source)
+    for ends in (range(1, TARGET + 1), [4, 5, TARGET]):
+        cache, start, logits = model.new_cache(), 0, []
+        for end in ends:
+            logits.append(model.decode(target[:, start:end], memory, mask, cache=cache))
+            start = end
+        torch.testing.assert_close(torch.cat(logits, 1), full, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_keys_of_the_memory_are_computed_once():
+    model, source, target = make(6)
+    memory, mask = model.encode(source)
+    cache = model.new_cache()
+    first = model.decode(target[:, :2], memory, mask, cache=cache)
+    # The second call looks at what was kept: another memory changes nothing.
+    second = model.decode(target[:, 2:3], torch.full_like(memory, torch.nan), mask, cache=cache)
+    expected = model(source, target)
+    torch.testing.assert_close(torch.cat([first, second], 1), expected[:, :3], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_of_a_cache_can_be_chosen_as_beam_search_does():
+    model, source, target = make(7)
+    memory, mask = model.encode(source)
+    cache = model.new_cache()
+    model.decode(target[:, :3], memory, mask, cache=cache)
+    rows = torch.tensor([1, 1, 0])
+    cache.select(rows)
+    found = model.decode(target[rows, 3:4], memory[rows], mask[rows], cache=cache)
+    expected = model(source[rows], target[rows])[:, 3:4]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@EVERY_POSITION
+def test_gradients_reach_every_parameter(positions):
+    model, source, target = make(8, positions=positions, **ROOMY)
+    model(source, target).logsumexp(-1).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.ne(0).any(), name
+
+
+def test_t5_tells_both_directions_in_the_encoder_alone():
+    model, *_ = make(positions="t5", **ROOMY)
+    biases = [layer.attention.score_bias for layer in model.encoder]
+    assert all(bias is biases[0] for bias in biases)
+    assert biases[0].bidirectional
+    assert not model.decoder[0].self_attention.score_bias.bidirectional
+    assert model.decoder[0].cross_attention.score_bias is None
+
+
+def test_one_embedding_for_everything():
+    arguments = {"encoder_layers": 1, "decoder_layers": 1, "d_model": D_MODEL, "num_heads": HEADS, "d_ff": D_FF}
+    model = EncoderDecoder(17, 17, MAX_LENGTH, PADDING, tie_embeddings="all", **arguments)
+    assert model.source_embedding.weight is model.target_embedding.weight is model.output.weight
+    assert [name for name, p in model.named_parameters() if p.shape == (17, D_MODEL)] == ["source_embedding.weight"]
+    with pytest.raises(ModelError, match="source has 17 tokens and the target 19: one embedding needs one vocabulary"):
+        EncoderDecoder(17, 19, MAX_LENGTH, PADDING, tie_embeddings="all", **arguments)
+
+
+def test_rms_norms_without_biases_and_heads_of_their_own_size():
+    model, source, target = make(
+        9, bias=False, normalisation="rms", d_k=4, activation="geglu", positions="t5", eps=1e-6
+    )
+    assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
+    assert model.encoder[0].attention.projections.weight.shape == (3 * HEADS * 4, D_MODEL)
+    assert model.decoder[0].cross_attention.output.weight.shape == (D_MODEL, HEADS * 4)
+    assert {m.eps for m in model.modules() if isinstance(m, RMSNorm)} == {1e-6}
+    assert model(source, target).isfinite().all()

@@ -1,6 +1,7 @@
 """The decoder-only Transformer against one put together from torch's layers, and what must hold of it."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,20 +10,28 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glassrun.errors import ModelError
+from glassrun.functional import rotary as rotary_functions
 from glassrun.models.language_model import LanguageModel
+from glassrun.models.llama import llama
+from glassrun.models.positions import Positions
 from glassrun.nn.initialisation import initialise
 
 BATCH, LENGTH, MAX_LENGTH, VOCABULARY, LAYERS, HEADS, D_MODEL, D_FF = 2, 7, 11, 17, 3, 5, 15, 13
 properties = settings(max_examples=25, deadline=None)
 
 
+def fill(model, generator):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.4, generator=generator)
+    return model
+
+
 def make(seed=1, **arguments):
     arguments = {"num_layers": LAYERS, "d_model": D_MODEL, "num_heads": HEADS, "d_ff": D_FF} | arguments
     model = LanguageModel(VOCABULARY, MAX_LENGTH, **arguments)
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.4, generator=generator)
+    fill(model, generator)
     tokens = torch.randint(VOCABULARY, (BATCH, LENGTH), generator=generator)
     return model, tokens
 
@@ -167,3 +176,182 @@ def test_start_is_that_of_gpt2():
         expected = 0.005 if residual else 0.02
         assert value.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * value.numel())), name
         assert abs(value.mean().item()) < 5 * expected / math.sqrt(value.numel()), name
+
+
+# --- positions and kept keys -----------------------------------------------------------------------------------------
+
+EVERY_KIND = pytest.mark.parametrize("positions", get_args(Positions))
+ROOMY = {"d_model": 24, "num_heads": 3}  # so that a head has an even number of features
+
+
+def written(model, tokens, ends):
+    """Logits of one call after the other, with a cache."""
+    cache, start, logits = model.new_cache(), 0, []
+    for end in ends:
+        logits.append(model(tokens[:, start:end], cache=cache))
+        assert cache.length == end
+        start = end
+    return torch.cat(logits, 1)
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("options", [{}, {"window": 3}, {"num_key_value_heads": 1, "qk_norm": True}])
+@torch.no_grad()
+def test_token_by_token_equals_all_at_once(positions, options):
+    model, tokens = make(5, positions=positions, **ROOMY, **options)
+    full = model(tokens)
+    torch.testing.assert_close(written(model, tokens, range(1, LENGTH + 1)), full, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(written(model, tokens, [4, 5, LENGTH]), full, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_llama_token_by_token_equals_all_at_once():
+    model = llama(VOCABULARY, MAX_LENGTH, num_layers=2, d_model=24, num_heads=4, num_key_value_heads=2, window=4)
+    fill(model, torch.Generator().manual_seed(6))
+    tokens = torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(6))
+    torch.testing.assert_close(written(model, tokens, range(1, LENGTH + 1)), model(tokens), rtol=1e-4, atol=1e-5)
+
+
+@EVERY_KIND
+@torch.no_grad()
+def test_padding_before_a_text_changes_only_rounding(positions):
+    model, tokens = make(7, positions=positions, **ROOMY)
+    padded = torch.nn.functional.pad(tokens, (3, 0), value=1)
+    mask = torch.ones(padded.shape, dtype=torch.bool)
+    mask[:, :3] = False
+    mask[1, 3:5] = False  # the second text is shorter still
+    alone = model(tokens)[0], model(tokens[1:, 2:])[0]
+    found = model(padded, mask=mask)
+    torch.testing.assert_close(found[0, 3:], alone[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1, 5:], alone[1], rtol=1e-4, atol=1e-5)
+    # And so it is token by token.
+    cache = model.new_cache()
+    pieces = [model(padded[:, :6], mask=mask[:, :6], cache=cache)]
+    pieces += [model(padded[:, i : i + 1], mask=mask[:, : i + 1], cache=cache) for i in range(6, padded.shape[1])]
+    torch.testing.assert_close(torch.cat(pieces, 1)[1, 5:], alone[1], rtol=1e-4, atol=1e-5)
+
+
+@EVERY_KIND
+def test_gradients_reach_every_parameter(positions):
+    model, tokens = make(8, positions=positions, **ROOMY)
+    model(tokens).logsumexp(-1).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.ne(0).any(), name
+
+
+@pytest.mark.parametrize("positions", ["alibi", "t5", "relative", "none"])
+def test_a_text_may_be_longer_where_positions_are_distances(positions):
+    model, _ = make(positions=positions, **ROOMY)
+    assert model(torch.zeros(1, MAX_LENGTH + 3, dtype=torch.int64)).shape == (1, MAX_LENGTH + 3, VOCABULARY)
+
+
+def test_beyond_the_positions_there_is_an_error_with_a_cache_too():
+    for positions in ("sinusoidal", "learned", "rotary"):
+        model, _ = make(positions=positions, **ROOMY)
+        cache = model.new_cache()
+        with torch.no_grad():
+            model(torch.zeros(1, MAX_LENGTH, dtype=torch.int64), cache=cache)
+            with pytest.raises(ModelError, match=r"at most 11 tokens.*found 12"):
+                model(torch.zeros(1, 1, dtype=torch.int64), cache=cache)
+
+
+def test_settings_that_would_be_ignored_are_errors():
+    for wrong in ({"rotary_base": 500.0}, {"rotary_scaling": {"kind": "linear", "factor": 2.0}}):
+        with pytest.raises(ModelError, match="of rotary positions, but positions is learned"):
+            make(**wrong)
+    with pytest.raises(ModelError, match="a head has 3: make it an even number"):
+        make(positions="rotary")
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"kind": "linear", "factor": 2.0},
+        {"kind": "ntk", "factor": 2.0},
+        {"kind": "llama3", "factor": 2.0, "original_length": 8},
+        {"kind": "yarn", "factor": 2.0, "original_length": 8},
+    ],
+)
+def test_rotary_scaling_reaches_the_angles(scaling):
+    plain, tokens = make(9, positions="rotary", **ROOMY)
+    scaled, _ = make(9, positions="rotary", rotary_scaling=scaling, **ROOMY)
+    rotary = scaled.layers[0].attention.rotary
+    assert rotary is scaled.layers[1].attention.rotary
+    kind, *arguments = scaling.values()
+    expected = getattr(rotary_functions, f"{kind}_scaling")(
+        rotary_functions.rotary_frequencies(8), **dict(zip(list(scaling)[1:], arguments, strict=True))
+    )
+    cosine = (5 * expected).cos() * (rotary_functions.yarn_amplitude(2.0) if kind == "yarn" else 1.0)
+    torch.testing.assert_close(rotary.cosine[5], cosine.float())
+    assert not torch.equal(plain(tokens), scaled(tokens))
+
+
+def test_yarn_knows_the_base():
+    scaling = {"kind": "yarn", "factor": 4.0, "original_length": 64}
+    model, _ = make(positions="rotary", rotary_base=77.0, rotary_scaling=scaling, **ROOMY)
+    frequencies = rotary_functions.rotary_frequencies(8, 77.0)
+    expected = rotary_functions.yarn_scaling(frequencies, factor=4.0, original_length=64, base=77.0)
+    table = (3 * expected).sin() * rotary_functions.yarn_amplitude(4.0)
+    torch.testing.assert_close(model.layers[0].attention.rotary.sine[3], table.float())
+
+
+def test_llama_has_no_bias_and_three_matrices_in_its_network():
+    model = llama(VOCABULARY, MAX_LENGTH, num_layers=1, d_model=24, num_heads=4, num_key_value_heads=2, d_ff=13)
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
+        "embedding.weight": (VOCABULARY, 24),
+        "layers.0.attention.projections.weight": (24 + 12 + 12, 24),
+        "layers.0.attention.output.weight": (24, 24),
+        "layers.0.attention_residual.norm.weight": (24,),
+        "layers.0.feed_forward.gate.weight": (13, 24),
+        "layers.0.feed_forward.expand.weight": (13, 24),
+        "layers.0.feed_forward.contract.weight": (24, 13),
+        "layers.0.feed_forward_residual.norm.weight": (24,),
+        "norm.weight": (24,),
+        "output.weight": (VOCABULARY, 24),
+    }
+
+
+def test_llama_equals_hugging_faces():
+    theirs = pytest.importorskip("transformers.models.llama", reason="transformers is not installed")
+    config = theirs.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=24,
+        intermediate_size=13,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=MAX_LENGTH,
+        rms_norm_eps=1e-3,
+        rope_parameters={"rope_type": "default", "rope_theta": 77.0},
+        attn_implementation="eager",
+    )
+    twin = fill(theirs.LlamaForCausalLM(config), torch.Generator().manual_seed(10)).eval()
+    model = llama(
+        VOCABULARY,
+        MAX_LENGTH,
+        num_layers=2,
+        d_model=24,
+        num_heads=4,
+        num_key_value_heads=2,
+        d_ff=13,
+        eps=1e-3,
+        rotary_base=77.0,
+    )
+    with torch.no_grad():
+        model.embedding.weight.copy_(twin.model.embed_tokens.weight)
+        model.norm.weight.copy_(twin.model.norm.weight)
+        model.output.weight.copy_(twin.lm_head.weight)
+        for ours, layer in zip(model.layers, twin.model.layers, strict=True):
+            attention, network = layer.self_attn, layer.mlp
+            parts = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+            ours.attention.projections.weight.copy_(torch.cat(parts))
+            ours.attention.output.weight.copy_(attention.o_proj.weight)
+            ours.attention_residual.norm.weight.copy_(layer.input_layernorm.weight)
+            ours.feed_forward_residual.norm.weight.copy_(layer.post_attention_layernorm.weight)
+            for name, of in (("gate", network.gate_proj), ("expand", network.up_proj), ("contract", network.down_proj)):
+                getattr(ours.feed_forward, name).weight.copy_(of.weight)
+    tokens = torch.randint(VOCABULARY, (BATCH, MAX_LENGTH), generator=torch.Generator().manual_seed(11))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), twin(tokens).logits, rtol=1e-4, atol=1e-5)

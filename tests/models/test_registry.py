@@ -10,7 +10,13 @@ from torch import nn
 
 from glassrun.config import ImportedModel
 from glassrun.errors import ModelError
-from glassrun.models.arguments import ARGUMENTS, CNNArguments, EncoderDecoderArguments, LanguageModelArguments, LlamaArguments
+from glassrun.models.arguments import (
+    ARGUMENTS,
+    CNNArguments,
+    EncoderDecoderArguments,
+    LanguageModelArguments,
+    LlamaArguments,
+)
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @overload
 def attention(
     query: Float[Tensor, "*batch query d_k"],
-    key: Float[Tensor, "*batch key d_k"],
-    value: Float[Tensor, "*batch key d_v"],
+    key: Float[Tensor, "*groups key d_k"],
+    value: Float[Tensor, "*groups key d_v"],
     *,
     mask: Bool[Tensor, "*#batch #query key"] | None = None,
     causal: bool = False,
@@ -31,8 +31,8 @@ def attention(
 @overload
 def attention(
     query: Float[Tensor, "*batch query d_k"],
-    key: Float[Tensor, "*batch key d_k"],
-    value: Float[Tensor, "*batch key d_v"],
+    key: Float[Tensor, "*groups key d_k"],
+    value: Float[Tensor, "*groups key d_v"],
     *,
     mask: Bool[Tensor, "*#batch #query key"] | None = None,
     causal: bool = False,
@@ -43,8 +43,8 @@ def attention(
 ) -> tuple[Float[Tensor, "*batch query d_v"], Float[Tensor, "*batch query key"]]: ...
 def attention(
     query: Float[Tensor, "*batch query d_k"],
-    key: Float[Tensor, "*batch key d_k"],
-    value: Float[Tensor, "*batch key d_v"],
+    key: Float[Tensor, "*groups key d_k"],
+    value: Float[Tensor, "*groups key d_v"],
     *,
     mask: Bool[Tensor, "*#batch #query key"] | None = None,
     causal: bool = False,
@@ -58,7 +58,8 @@ def attention(
         Attention(Q, K, V) = softmax(scale · Q Kᵀ + bias) V,   scale = 1 / √d_k
 
     Arguments:
-        query, key, value: Float[batch…, query | key, d_k | d_v]; the heads are one of the batch axes.
+        query, key, value: Float[batch…, query | key, d_k | d_v]. The last of the batch axes are the heads; keys and
+            values may have fewer of them, each for as many neighbouring heads of queries (see `repeat_heads`).
         mask: Bool, broadcast to [batch…, query, key]; True = may attend. A query that may look nowhere gives zeros.
         causal: a query looks at itself and what stands before it, see `causal_mask`.
         bias: Float, broadcast to [batch…, query, key], added to the scores.
@@ -73,7 +74,8 @@ def attention(
     """
     queries, keys = query.shape[-2], key.shape[-2]
     # The kernel's own causal way is the fast one, but takes nothing beside it and aligns queries with the first keys.
-    fused_causal = causal and mask is None and bias is None and queries == keys
+    # (A Python bool: under torch.export sizes are symbols.)
+    fused_causal = causal and mask is None and bias is None and bool(queries == keys)
     allowed = mask if fused_causal else _allowed(mask, causal, queries, keys, query.device)
     output = F.scaled_dot_product_attention(
         query,
@@ -83,6 +85,7 @@ def attention(
         is_causal=fused_causal,
         dropout_p=dropout,
         scale=scale,
+        enable_gqa=query.shape[:-2] != key.shape[:-2],
     )
     if allowed is not None:
         output = output.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
@@ -93,7 +96,7 @@ def attention(
 
 def attention_weights(
     query: Float[Tensor, "*batch query d_k"],
-    key: Float[Tensor, "*batch key d_k"],
+    key: Float[Tensor, "*groups key d_k"],
     *,
     mask: Bool[Tensor, "*#batch #query key"] | None = None,
     causal: bool = False,
@@ -110,6 +113,8 @@ def attention_weights(
     Returns:
         Float[batch…, query, key].
     """
+    if query.shape[:-2] != key.shape[:-2]:
+        key = repeat_heads(key, query.shape[-3] // key.shape[-3])
     scores = query @ key.transpose(-2, -1)
     scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
     if bias is not None:
@@ -145,7 +150,7 @@ def merge_heads(x: Float[Tensor, "batch heads length d_k"]) -> Float[Tensor, "ba
     return x.transpose(-3, -2).flatten(-2)
 
 
-def repeat_heads(x: Float[Tensor, "batch heads length d_k"], times: int) -> Float[Tensor, "batch more length d_k"]:
+def repeat_heads(x: Float[Tensor, "*batch groups length d_k"], times: int) -> Float[Tensor, "*batch heads length d_k"]:
     """Give each head of keys or values to `times` neighbouring heads of queries.
 
     >>> repeat_heads(torch.tensor([[[[1.0]], [[2.0]]]]), 2).flatten().tolist()
@@ -153,6 +158,4 @@ def repeat_heads(x: Float[Tensor, "batch heads length d_k"], times: int) -> Floa
 
     Source: Ainslie et al. 2023 (grouped-query attention), section 2.2; with one head Shazeer 2019 (multi-query).
     """
-    if times == 1:
-        return x
-    return x[:, :, None].expand(-1, -1, times, -1, -1).flatten(1, 2)
+    return x.repeat_interleave(times, dim=-3)

@@ -27,5 +27,11 @@ def token_jacobian(
     Returns:
         Float[length, d_out, length, d_model]; its square sum over the features tells how much token i takes from j.
     """
-    found: Tensor = torch.func.jacrev(lambda tokens: call(tokens[None])[0])(x)
-    return found
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        output = call(x[None])[0]
+        # One after the other: the kernels of attention have no backward pass for many at once.
+        rows = [
+            torch.autograd.grad(value, x, retain_graph=True, materialize_grads=True)[0] for value in output.flatten()
+        ]
+    return torch.stack(rows).view(*output.shape, *x.shape)

@@ -1,13 +1,14 @@
-"""The arguments of published models: in our terms, to be built, counted, and filled with their weights."""
+"""The arguments of published models, each with where it was published; their parameter counts are tested.
+
+>>> gpt2_xl().num_layers
+48
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from glassrun.models.arguments import (
-    Arguments,
     ConvNeXtArguments,
     EncoderArguments,
     EncoderDecoderArguments,
@@ -20,30 +21,21 @@ from glassrun.models.arguments import (
     VisionTransformerArguments,
 )
 
-
-@dataclass(frozen=True)
-class Published:
-    """A model section, and what else would follow from the data: `models.registry.construct` makes the model."""
-
-    arguments: Arguments
-    facts: Mapping[str, int]
+# --- Transformer: Vaswani et al. 2017, table 3, for one vocabulary of 37,000 tokens on both sides (section 5.1) ------
 
 
-# --- Vaswani et al. 2017, table 3, at the shared vocabulary of 37,000 tokens of section 5.1 --------------------------
-
-
-def transformer_base() -> Published:
+def transformer_base() -> EncoderDecoderArguments:
     """The base model."""
     return _transformer(d_model=512, num_heads=8, d_ff=2048, dropout=0.1)
 
 
-def transformer_big() -> Published:
+def transformer_big() -> EncoderDecoderArguments:
     """The big model, with the dropout of English to German."""
     return _transformer(d_model=1024, num_heads=16, d_ff=4096, dropout=0.3)
 
 
-def _transformer(*, d_model: int, num_heads: int, d_ff: int, dropout: float) -> Published:
-    arguments = EncoderDecoderArguments(
+def _transformer(*, d_model: int, num_heads: int, d_ff: int, dropout: float) -> EncoderDecoderArguments:
+    return EncoderDecoderArguments(
         kind="encoder-decoder",
         encoder_layers=6,
         decoder_layers=6,
@@ -54,40 +46,33 @@ def _transformer(*, d_model: int, num_heads: int, d_ff: int, dropout: float) -> 
         norm="post",
         tie_embeddings="all",
     )
-    facts = {
-        "source_vocabulary_size": 37_000,
-        "target_vocabulary_size": 37_000,
-        "max_length": 1024,
-        "padding_token": 0,
-    }
-    return Published(arguments, facts)
 
 
-# --- Radford et al. 2019, table 2, as released -----------------------------------------------------------------------
+# --- GPT-2: Radford et al. 2019, table 2, for 50,257 tokens and texts of 1,024 ---------------------------------------
 
 
-def gpt2_small() -> Published:
+def gpt2_small() -> LanguageModelArguments:
     """124M parameters."""
     return _gpt2(num_layers=12, d_model=768, num_heads=12)
 
 
-def gpt2_medium() -> Published:
+def gpt2_medium() -> LanguageModelArguments:
     """355M."""
     return _gpt2(num_layers=24, d_model=1024, num_heads=16)
 
 
-def gpt2_large() -> Published:
+def gpt2_large() -> LanguageModelArguments:
     """774M."""
     return _gpt2(num_layers=36, d_model=1280, num_heads=20)
 
 
-def gpt2_xl() -> Published:
+def gpt2_xl() -> LanguageModelArguments:
     """1.5B."""
     return _gpt2(num_layers=48, d_model=1600, num_heads=25)
 
 
-def _gpt2(*, num_layers: int, d_model: int, num_heads: int) -> Published:
-    arguments = LanguageModelArguments(
+def _gpt2(*, num_layers: int, d_model: int, num_heads: int) -> LanguageModelArguments:
+    return LanguageModelArguments(
         kind="language-model",
         num_layers=num_layers,
         d_model=d_model,
@@ -95,21 +80,19 @@ def _gpt2(*, num_layers: int, d_model: int, num_heads: int) -> Published:
         dropout=0.1,
         activation="gelu-tanh",
     )
-    return Published(arguments, {"vocabulary_size": 50_257, "max_length": 1024})
 
 
-# --- Llama -----------------------------------------------------------------------------------------------------------
+# --- Llama: Touvron et al. 2023, table 2, for 32,000 tokens; Grattafiori et al. 2024, table 3, for 128,256 -----------
 
 
-def llama_7b() -> Published:
-    """Touvron et al. 2023, table 2."""
-    arguments = LlamaArguments(kind="llama", num_layers=32, d_model=4096, num_heads=32, d_ff=11_008, eps=1e-6)
-    return Published(arguments, {"vocabulary_size": 32_000, "max_length": 2048})
+def llama_7b() -> LlamaArguments:
+    """The first one."""
+    return LlamaArguments(kind="llama", num_layers=32, d_model=4096, num_heads=32, d_ff=11_008, eps=1e-6)
 
 
-def llama_3_1_8b() -> Published:
-    """Grattafiori et al. 2024, table 3; the scaling of rotary positions as released."""
-    arguments = LlamaArguments(
+def llama_3_1_8b() -> LlamaArguments:
+    """With grouped-query attention; how its rotary positions are scaled is in its released configuration."""
+    return LlamaArguments(
         kind="llama",
         num_layers=32,
         d_model=4096,
@@ -119,7 +102,6 @@ def llama_3_1_8b() -> Published:
         rotary_base=500_000.0,
         rotary_scaling=Llama3Scaling(kind="llama3", factor=8.0, original_length=8192),
     )
-    return Published(arguments, {"vocabulary_size": 128_256, "max_length": 131_072})
 
 
 # --- LeNet: LeCun et al. 1998, for images of 32 × 32 -----------------------------------------------------------------
@@ -214,42 +196,38 @@ def convnext_base() -> ConvNeXtArguments:
     )
 
 
-# --- Devlin et al. 2019, section 3 -----------------------------------------------------------------------------------
+# --- BERT: Devlin et al. 2019, section 3 -----------------------------------------------------------------------------
 
 
-def bert_base() -> Published:
-    """BERT-base, with the English vocabulary of the release; its two segments and its pooler are not a recipe's."""
-    arguments = EncoderArguments(kind="encoder", num_layers=12, d_model=768, num_heads=12, dropout=0.1)
-    return Published(arguments, {"vocabulary_size": 30_522, "max_length": 512})
+def bert_base() -> EncoderArguments:
+    """BERT-base; its pooler and its second segment are not a recipe's: see `models.encoder.Encoder`."""
+    return EncoderArguments(kind="encoder", num_layers=12, d_model=768, num_heads=12, dropout=0.1)
 
 
-def bert_large() -> Published:
+def bert_large() -> EncoderArguments:
     """BERT-large, likewise."""
-    arguments = EncoderArguments(kind="encoder", num_layers=24, d_model=1024, num_heads=16, dropout=0.1)
-    return Published(arguments, {"vocabulary_size": 30_522, "max_length": 512})
+    return EncoderArguments(kind="encoder", num_layers=24, d_model=1024, num_heads=16, dropout=0.1)
 
 
-# --- Dosovitskiy et al. 2021, table 1, for ImageNet at 224 × 224 -----------------------------------------------------
+# --- Vision Transformer: Dosovitskiy et al. 2021, table 1, for images of 224 × 224 -----------------------------------
 
 
-def vit_b16() -> Published:
+def vit_b16() -> VisionTransformerArguments:
     """ViT-B/16."""
     return _vit(num_layers=12, d_model=768, num_heads=12, patch_size=16)
 
 
-def vit_b32() -> Published:
+def vit_b32() -> VisionTransformerArguments:
     """ViT-B/32."""
     return _vit(num_layers=12, d_model=768, num_heads=12, patch_size=32)
 
 
-def vit_l16() -> Published:
+def vit_l16() -> VisionTransformerArguments:
     """ViT-L/16."""
     return _vit(num_layers=24, d_model=1024, num_heads=16, patch_size=16)
 
 
-def _vit(*, num_layers: int, d_model: int, num_heads: int, patch_size: int) -> Published:
-    arguments = VisionTransformerArguments(
+def _vit(*, num_layers: int, d_model: int, num_heads: int, patch_size: int) -> VisionTransformerArguments:
+    return VisionTransformerArguments(
         kind="vision-transformer", num_layers=num_layers, d_model=d_model, num_heads=num_heads, patch_size=patch_size
     )
-    facts = {"in_channels": 3, "image_height": 224, "image_width": 224, "num_classes": 1000}
-    return Published(arguments, facts)

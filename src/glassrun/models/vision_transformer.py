@@ -88,7 +88,7 @@ class VisionTransformer(nn.Module):
         """
         x = self.patches(image)
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.dropout(self.positions(x))
         for layer in self.layers:
             x = layer(x)

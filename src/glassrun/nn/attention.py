@@ -134,12 +134,10 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self._heads(query, memory, start)
         if cache is not None:
             k, v = cache.write(k, v)
-        if self.window is not None and self.window < k.shape[-2]:
+        if self.window is not None:  # whatever the length: torch.export follows no branch on a size
             near = sliding_window_mask(q.shape[-2], k.shape[-2], self.window, device=q.device)
             mask = near if mask is None else mask & near
         bias = None if self.score_bias is None else self.score_bias(q, k.shape[-2])
-        times = self.num_heads // self.num_key_value_heads
-        k, v = attend.repeat_heads(k, times), attend.repeat_heads(v, times)
         dropout = self.dropout if self.training else 0.0
         if weights:
             mixed, found = attend.attention(q, k, v, mask=mask, causal=causal, bias=bias, dropout=dropout, weights=True)

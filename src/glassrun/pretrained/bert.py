@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from torch import nn
 
@@ -49,31 +50,35 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
     settings.fixed("position_embedding_type", "absolute")
     settings.fixed("is_decoder", False)
     settings.fixed("add_cross_attention", False)
-    hidden = settings.number("hidden_dropout_prob", 0.1)
-    attention = settings.number("attention_probs_dropout_prob", 0.1)
-    head = settings.number("classifier_dropout", hidden)
+    dropout = settings.share("hidden_dropout_prob", 0.1)
+    attention = settings.share("attention_probs_dropout_prob", 0.1)
+    head_dropout = settings.share("classifier_dropout", dropout)
     activation = settings.choice("hidden_act", "gelu", ACTIVATIONS)
     eps = settings.number("layer_norm_eps", 1e-12)
-    num_layers = settings.layers("num_hidden_layers", 12)
     tied = settings.flag("tie_word_embeddings", True)
     num_classes = settings.classes()
+    num_layers = settings.layers("num_hidden_layers", 12)
     masked, classifies = BIAS in names, "classifier.weight" in names
     pooler = classifies or (not masked and any(name.endswith("pooler.dense.weight") for name in names))
-    sizes = {
-        "vocabulary_size": settings.integer("vocab_size", 30522),
-        "max_length": settings.integer("max_position_embeddings", 512),
-        "num_segments": settings.integer("type_vocab_size", 2),
-        "d_model": settings.integer("hidden_size", 768),
-        "num_heads": settings.integer("num_attention_heads", 12),
-        "d_ff": settings.integer("intermediate_size", 3072),
-    }
+    make = partial(
+        Encoder,
+        vocabulary_size=settings.integer("vocab_size", 30522),
+        max_length=settings.integer("max_position_embeddings", 512),
+        num_segments=settings.integer("type_vocab_size", 2),
+        num_layers=num_layers,
+        d_model=settings.integer("hidden_size", 768),
+        num_heads=settings.integer("num_attention_heads", 12),
+        d_ff=settings.integer("intermediate_size", 3072),
+        activation=activation,
+        eps=eps,
+        pooler=pooler,
+    )
 
     def build() -> nn.Module:
-        encoder = Encoder(**sizes, num_layers=num_layers, activation=activation, eps=eps, pooler=pooler)
-        set_dropout(encoder, hidden, attention=attention)
+        encoder = set_dropout(make(), dropout, attention=attention)
         if masked:
             return MaskedLanguageModel(encoder, activation=activation, eps=eps, tie_embeddings=tied)
-        return TextClassifier(encoder, num_classes, dropout=head) if classifies else encoder
+        return TextClassifier(encoder, num_classes, dropout=head_dropout) if classifies else encoder
 
     own = EMBEDDINGS | layers(num_layers, "layers.{}.", "encoder.layer.{}.", LAYER) | (POOLER if pooler else {})
     derived = {"embeddings.position_ids"}  # of older files: 0, 1, 2, …

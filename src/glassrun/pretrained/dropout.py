@@ -6,7 +6,6 @@ from typing import TypeVar
 
 from torch import nn
 
-from glassrun.errors import ModelError
 from glassrun.nn.attention import MultiHeadAttention
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -20,14 +19,7 @@ def set_dropout(model: Model, rate: float, *, attention: float, embedding: float
         rate: after each part of a layer.
         attention: of the attention weights.
         embedding: after the embedding; None for the same as `rate`.
-
-    Raises:
-        ModelError: a rate is one or more.
     """
-    if not max(rate, attention, embedding or 0.0) < 1:
-        raise ModelError(
-            f"config.json: expected rates of dropout from 0 to below 1, found {rate}, {attention}, {embedding}"
-        )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-from torch import nn
+from functools import partial
 
 from glassrun.models.language_model import LanguageModel
 from glassrun.pretrained.activations import ACTIVATIONS
@@ -46,28 +45,25 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
         "summary_use_proj",
         "n_ctx",
     )
-    residual, attention = settings.number("resid_pdrop", 0.1), settings.number("attn_pdrop", 0.1)
-    embedding = settings.number("embd_pdrop", 0.1)
+    residual, attention = settings.share("resid_pdrop", 0.1), settings.share("attn_pdrop", 0.1)
+    embedding = settings.share("embd_pdrop", 0.1)
     tied = settings.flag("tie_word_embeddings", True)
-    activation = settings.choice("activation_function", "gelu_new", ACTIVATIONS)
-    eps = settings.number("layer_norm_epsilon", 1e-5)
     num_layers = settings.layers("n_layer", 12)
     d_model = settings.integer("n_embd", 768)
-    sizes = {
-        "vocabulary_size": settings.integer("vocab_size", 50257),
-        "max_length": settings.integer("n_positions", 1024),
-        "num_heads": settings.integer("n_head", 12),
-        "d_ff": settings.integer("n_inner", 4 * d_model),
-    }
-
-    def build() -> nn.Module:
-        model = LanguageModel(
-            num_layers=num_layers, d_model=d_model, activation=activation, eps=eps, tie_embeddings=tied, **sizes
-        )
-        return set_dropout(model, residual, attention=attention, embedding=embedding)
-
+    make = partial(
+        LanguageModel,
+        vocabulary_size=settings.integer("vocab_size", 50257),
+        max_length=settings.integer("n_positions", 1024),
+        num_layers=num_layers,
+        d_model=d_model,
+        num_heads=settings.integer("n_head", 12),
+        d_ff=settings.integer("n_inner", 4 * d_model),
+        activation=settings.choice("activation_function", "gelu_new", ACTIVATIONS),
+        eps=settings.number("layer_norm_epsilon", 1e-5),
+        tie_embeddings=tied,
+    )
     return Plan(
-        build,
+        lambda: set_dropout(make(), residual, attention=attention, embedding=embedding),
         SOURCES | layers(num_layers, "layers.{}.", "h.{}.", LAYER) | ({} if tied else {"output.weight": same(OUTPUT)}),
         prefix="transformer.",
         ties={OUTPUT: "wte.weight"} if tied else {},

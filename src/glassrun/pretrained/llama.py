@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
-
-from torch import nn
 
 from glassrun.models.language_model import LanguageModel
 from glassrun.nn.feedforward import Gated
@@ -45,43 +44,35 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
     bias = settings.flag("attention_bias", False)
     settings.fixed("mlp_bias", bias)
     settings.ignore("pretraining_tp")  # how a product was divided, not what it is
-    attention = settings.number("attention_dropout", 0.0)
+    attention = settings.share("attention_dropout", 0.0)
     tied = settings.flag("tie_word_embeddings", False)
     num_layers = settings.layers("num_hidden_layers", 32)
     d_model = settings.integer("hidden_size", 4096)
     num_heads = settings.integer("num_attention_heads", 32)
-    max_length = settings.integer("max_position_embeddings", 2048)
     settings.fixed("head_dim", d_model // num_heads, None)
+    max_length = settings.integer("max_position_embeddings", 2048)
     base, scaling = rotary(settings, max_length)
-    activation = settings.choice("hidden_act", "silu", GATES)
-    eps = settings.number("rms_norm_eps", 1e-6)
-    sizes = {
-        "vocabulary_size": settings.integer("vocab_size", 32000),
-        "d_ff": settings.integer("intermediate_size", 11008),
-        "num_key_value_heads": settings.integer("num_key_value_heads", num_heads),
-    }
-
-    def build() -> nn.Module:
-        model = LanguageModel(
-            max_length=max_length,
-            num_layers=num_layers,
-            d_model=d_model,
-            num_heads=num_heads,
-            activation=activation,
-            bias=bias,
-            normalisation="rms",
-            eps=eps,
-            positions="rotary",
-            rotary_base=base,
-            rotary_scaling=scaling,
-            tie_embeddings=tied,
-            **sizes,
-        )
-        return set_dropout(model, 0.0, attention=attention)
-
+    make = partial(
+        LanguageModel,
+        vocabulary_size=settings.integer("vocab_size", 32000),
+        max_length=max_length,
+        num_layers=num_layers,
+        d_model=d_model,
+        num_heads=num_heads,
+        num_key_value_heads=settings.integer("num_key_value_heads", num_heads),
+        d_ff=settings.integer("intermediate_size", 11008),
+        activation=settings.choice("hidden_act", "silu", GATES),
+        bias=bias,
+        normalisation="rms",
+        eps=settings.number("rms_norm_eps", 1e-6),
+        positions="rotary",
+        rotary_base=base,
+        rotary_scaling=scaling,
+        tie_embeddings=tied,
+    )
     table = NORMS | linear_layers("weight") | (linear_layers("bias") if bias else {})
     return Plan(
-        build,
+        lambda: set_dropout(make(), 0.0, attention=attention),
         SOURCES
         | layers(num_layers, "layers.{}.", "model.layers.{}.", table)
         | ({} if tied else {"output.weight": same(OUTPUT)}),

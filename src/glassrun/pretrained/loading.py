@@ -8,17 +8,20 @@ from pathlib import Path
 from torch import nn
 
 from glassrun.errors import ModelError, nearest
-from glassrun.pretrained import bert, gpt2, llama, t5, vit
+from glassrun.pretrained import bert, convnext, gpt2, llama, native, resnet, t5, vit
 from glassrun.pretrained.folder import CONFIG, Folder
 from glassrun.pretrained.plan import Plan, fill
 from glassrun.pretrained.settings import Settings
-from glassrun.pretrained.weights import of_folder
+from glassrun.pretrained.weights import of_file, of_folder
 
 # `model_type` of a config.json to the family's plan.
 FAMILIES: dict[str, Callable[[Settings, Collection[str]], Plan]] = {
     "bert": bert.plan,
+    "convnext": convnext.plan,
+    native.FAMILY: native.plan,
     "gpt2": gpt2.plan,
     "llama": llama.plan,
+    "resnet": resnet.plan,
     "t5": t5.plan,
     "vit": vit.plan,
 }
@@ -45,7 +48,8 @@ def load(path: str | Path, *, without: Sequence[str] = ()) -> nn.Module:
     """
     place = Path(path).expanduser()
     if place.is_file():
-        raise NotImplementedError
+        weights = of_file(place)
+        return fill(resnet.torchvision(weights.shapes, weights.where), weights, without)
     if not place.is_dir():
         raise ModelError(
             f"{path}: no such folder or file. Weights are read from the disk, not from a hub: download first"

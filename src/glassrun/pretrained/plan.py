@@ -88,6 +88,7 @@ class Plan:
         prefix: what the names of the file may begin with or not, whatever class wrote it.
         ties: names of the file that must hold the same as another, because the model has one tensor for both.
         derived: names of the file that hold what follows from the configuration, and are not read.
+        optional: tensors of ours that stay as they are built where the file has none for them.
     """
 
     build: Callable[[], nn.Module]
@@ -95,6 +96,7 @@ class Plan:
     prefix: str = ""
     ties: Mapping[str, str] = field(default_factory=dict)
     derived: Collection[str] = frozenset()
+    optional: Collection[str] = frozenset()
 
 
 def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
@@ -113,11 +115,14 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
         raise ModelError(f"{weights.where}: no model can be of the sizes in config.json: {error}") from None
     wanted = {name: plan.sources[name] for name in hollow if name in plan.sources}
+    wanted = {name: s for name, s in wanted.items() if name not in plan.optional or s.names[0] in theirs}
     _check(weights, theirs, hollow, wanted, plan, without)
     with undisturbed():
         model = plan.build()
     with torch.no_grad():
-        for name, tensor in _tensors(model).items():
+        tensors = _tensors(model)
+        for name in wanted:
+            tensor = tensors[name]
             parts = [weights.read(theirs[_one_of(part, theirs, plan)]) for part in wanted[name].names]
             if any(part.is_floating_point() != tensor.is_floating_point() for part in parts):
                 raise ModelError(
@@ -166,7 +171,7 @@ def _check(
     used = {part for parts in names.values() for part in parts}
     problems = []
     missing = [f"{part} (for {name})" for name, parts in names.items() for part in parts if part not in theirs]
-    missing += [name for name in hollow if name not in wanted]
+    missing += [name for name in hollow if name not in wanted and name not in plan.optional]
     if missing:
         problems.append(f"these tensors are missing: {_listed(missing)}")
     for name, source in wanted.items():

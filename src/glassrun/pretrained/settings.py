@@ -118,6 +118,13 @@ class Settings:
             raise self.wrong(name, "a number that is not negative", value)
         return float(value)
 
+    def share(self, name: str, default: float) -> float:
+        """A number from 0 to below 1."""
+        value = self.number(name, default)
+        if value >= 1:
+            raise self.wrong(name, "a number from 0 to below 1", value)
+        return value
+
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self._take(name, default)
@@ -141,6 +148,15 @@ class Settings:
             isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31 for value in values
         ):
             raise self.wrong(name, "a list of whole numbers from 1 to 2³¹ − 1", values)
+        return values
+
+    def blocks(self, name: str, default: list[int], *, stages: int) -> list[int]:
+        """How many blocks each stage has; refused as too many `layers` are."""
+        values = self.integers(name, default)
+        if len(values) != stages or sum(values) > self.tensors:
+            raise self.wrong(
+                name, f"{stages} numbers, together at most {self.tensors}: there are no more tensors", values
+            )
         return values
 
     def fixed(self, name: str, *only: Any) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-
-from torch import nn
+from functools import partial
+from typing import get_args
 
 from glassrun.models.encoder_decoder import EncoderDecoder
-from glassrun.nn.feedforward import Activation
+from glassrun.nn.feedforward import Activation, Gated
 from glassrun.pretrained.dropout import set_dropout
 from glassrun.pretrained.plan import Plan, Source, layers, same, scaled, stacked
 from glassrun.pretrained.settings import Settings
@@ -77,38 +77,33 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
     said = settings.flag("tie_word_embeddings", True)
     scales_logits = settings.flag("scale_decoder_outputs", said)
     tied = said or OUTPUT not in names
-    dropout = settings.number("dropout_rate", 0.1)
+    dropout = settings.share("dropout_rate", 0.1)
     activation = settings.choice("feed_forward_proj", "relu", ACTIVATIONS)
-    gated = activation in ("geglu-tanh", "swiglu")
-    eps = settings.number("layer_norm_epsilon", 1e-6)
+    gated = activation in get_args(Gated)
     encoder_layers = settings.layers("num_layers", 6)
     decoder_layers = settings.layers("num_decoder_layers", encoder_layers)
-    vocabulary_size, padding_token = settings.integer("vocab_size", 32128), settings.token("pad_token_id", 0)
+    vocabulary_size = settings.integer("vocab_size", 32128)
     d_model, d_k = settings.integer("d_model", 512), settings.integer("d_kv", 64)
-    num_heads, d_ff = settings.integer("num_heads", 8), settings.integer("d_ff", 2048)
-
-    def build() -> nn.Module:
-        model = EncoderDecoder(
-            vocabulary_size,
-            vocabulary_size,
-            NO_LIMIT,
-            padding_token,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            d_model=d_model,
-            num_heads=num_heads,
-            d_ff=d_ff,
-            d_k=d_k,
-            activation=activation,
-            norm="pre",
-            bias=False,
-            normalisation="rms",
-            eps=eps,
-            positions="t5",
-            tie_embeddings="all" if tied and scales_logits else False,
-        )
-        return set_dropout(model, dropout, attention=dropout)
-
+    make = partial(
+        EncoderDecoder,
+        source_vocabulary_size=vocabulary_size,
+        target_vocabulary_size=vocabulary_size,
+        max_length=NO_LIMIT,
+        padding_token=settings.token("pad_token_id", 0),
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        d_model=d_model,
+        num_heads=settings.integer("num_heads", 8),
+        d_ff=settings.integer("d_ff", 2048),
+        d_k=d_k,
+        activation=activation,
+        norm="pre",
+        bias=False,
+        normalisation="rms",
+        eps=settings.number("layer_norm_epsilon", 1e-6),
+        positions="t5",
+        tie_embeddings="all" if tied and scales_logits else False,
+    )
     sources = {
         "source_embedding.weight": scaled(EMBEDDING, d_model**-0.5),
         "target_embedding.weight": scaled(EMBEDDING, d_model**-0.5),
@@ -125,4 +120,9 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
         **layers(decoder_layers, "decoder.{}.", "decoder.block.{}.", decoder_layer(d_k, gated)),
     }
     shared = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", *((OUTPUT,) if tied else ()))
-    return Plan(build, sources, ties=dict.fromkeys(shared, EMBEDDING), derived={UNREAD})
+    return Plan(
+        lambda: set_dropout(make(), dropout, attention=dropout),
+        sources,
+        ties=dict.fromkeys(shared, EMBEDDING),
+        derived={UNREAD},
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-from torch import nn
+from functools import partial
 
 from glassrun.models.vision_transformer import VisionTransformer
 from glassrun.pretrained.activations import ACTIVATIONS
@@ -50,30 +49,22 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
     patch_height, patch_width = settings.square("patch_size", 16)
     if patch_height != patch_width:
         raise settings.wrong("patch_size", "a square", settings.values["patch_size"])
-    hidden = settings.number("hidden_dropout_prob", 0.0)
-    attention = settings.number("attention_probs_dropout_prob", 0.0)
-    activation = settings.choice("hidden_act", "gelu", ACTIVATIONS)
-    eps = settings.number("layer_norm_eps", 1e-12)
+    dropout = settings.share("hidden_dropout_prob", 0.0)
+    attention = settings.share("attention_probs_dropout_prob", 0.0)
     num_layers = settings.layers("num_hidden_layers", 12)
-    sizes = {
-        "in_channels": settings.integer("num_channels", 3),
-        "num_classes": settings.classes(),
-        "d_model": settings.integer("hidden_size", 768),
-        "num_heads": settings.integer("num_attention_heads", 12),
-        "d_ff": settings.integer("intermediate_size", 3072),
-    }
-
-    def build() -> nn.Module:
-        model = VisionTransformer(
-            image_height=height,
-            image_width=width,
-            patch_size=patch_height,
-            num_layers=num_layers,
-            activation=activation,
-            eps=eps,
-            **sizes,
-        )
-        return set_dropout(model, hidden, attention=attention)
-
+    make = partial(
+        VisionTransformer,
+        in_channels=settings.integer("num_channels", 3),
+        image_height=height,
+        image_width=width,
+        num_classes=settings.classes(),
+        patch_size=patch_height,
+        num_layers=num_layers,
+        d_model=settings.integer("hidden_size", 768),
+        num_heads=settings.integer("num_attention_heads", 12),
+        d_ff=settings.integer("intermediate_size", 3072),
+        activation=settings.choice("hidden_act", "gelu", ACTIVATIONS),
+        eps=settings.number("layer_norm_eps", 1e-12),
+    )
     sources = SOURCES | layers(num_layers, "layers.{}.", "encoder.layer.{}.", LAYER)
-    return Plan(build, sources, prefix="vit.")
+    return Plan(lambda: set_dropout(make(), dropout, attention=attention), sources, prefix="vit.")

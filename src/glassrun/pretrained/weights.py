@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import safetensors
 import torch
@@ -44,9 +44,9 @@ class SafetensorsWeights:
         self.where = str(paths[0] if len(paths) == 1 else paths[0].parent)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.file_of: dict[str, Path] = {}
-        self._open = {path: _opened(path) for path in paths}
+        self._open: dict[Path, Any] = {path: _opened(path) for path in paths}
         for path, opened in self._open.items():
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping, its stubs have no types
                 piece = opened.get_slice(name)
                 if name in self.shapes:
                     raise ModelError(f"{path}: the tensor {name!r} is in {self.file_of[name].name}, too")
@@ -131,7 +131,7 @@ def _of_index(folder: Folder, index: str) -> Weights:
     return found
 
 
-def _opened(path: Path) -> safetensors.safe_open:
+def _opened(path: Path) -> Any:
     try:
         return safetensors.safe_open(path, framework="pt")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
