@@ -55,11 +55,25 @@ def test_batch_normalisation_hand_computed():
     torch.testing.assert_close(y, torch.tensor([[[[-3.0, 5.0]], [[0.5, 0.5]]], [[[-3.0, 5.0]], [[0.5, 0.5]]]]))
 
 
+def normalised(x, eps, over):
+    """(x − E[x]) / √(Var[x] + eps), as it is written."""
+    variance = x.var(over, correction=0, keepdim=True)
+    return (x - x.mean(over, keepdim=True)) / torch.sqrt(variance + eps)
+
+
+def along_channels(values, x):
+    return values.view(-1, *(1 for _ in x.shape[2:]))
+
+
 @EVERY_SIZE
-def test_batch_normalisation_equals_torch_with_gradients(size):
+def test_batch_normalisation_equals_its_formula_with_gradients(size):
+    def formula(x, weight, bias):
+        over = (0, *range(2, x.ndim))
+        return normalised(x, 1e-5, over) * along_channels(weight, x) + along_channels(bias, x)
+
     assert_same_with_gradients(
         batch_normalisation,
-        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+        formula,
         draw(2, (5, IN, *size), (IN,), (IN,)),
     )
 
@@ -75,10 +89,14 @@ def test_batch_normalisation_gives_mean_zero_and_variance_one(seed, scale, offse
 
 @EVERY_SIZE
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
-def test_group_normalisation_equals_torch_with_gradients(size, groups):
+def test_group_normalisation_equals_its_formula_with_gradients(size, groups):
+    def formula(x, weight, bias):
+        parts = normalised(x.reshape(len(x), groups, -1), 1e-3, -1).view_as(x)
+        return parts * along_channels(weight, x) + along_channels(bias, x)
+
     assert_same_with_gradients(
         lambda x, w, b: group_normalisation(x, groups, w, b, 1e-3),
-        lambda x, w, b: F.group_norm(x, groups, w, b, 1e-3),
+        formula,
         draw(3, (BATCH, 6, *size), (6,), (6,)),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,10 +30,7 @@ def batch_normalisation(
 
     Source: Ioffe & Szegedy 2015, algorithm 1.
     """
-    over = (0, *range(2, x.ndim))
-    mean = x.mean(over, keepdim=True)
-    variance = x.var(over, correction=0, keepdim=True)
-    return (x - mean) * torch.rsqrt(variance + eps) * _along_channels(weight, x) + _along_channels(bias, x)
+    return F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
 
 
 def group_normalisation(
@@ -59,11 +55,7 @@ def group_normalisation(
 
     Source: Wu & He 2018, section 3.1.
     """
-    parts = x.reshape(len(x), groups, -1)
-    mean = parts.mean(-1, keepdim=True)
-    variance = parts.var(-1, correction=0, keepdim=True)
-    normalised = ((parts - mean) * torch.rsqrt(variance + eps)).view_as(x)
-    return normalised * _along_channels(weight, x) + _along_channels(bias, x)
+    return F.group_norm(x, groups, weight, bias, eps)
 
 
 def channel_layer_normalisation(
@@ -81,8 +73,3 @@ def channel_layer_normalisation(
     Source: Liu et al. 2022 (ConvNeXt), section 2.6.
     """
     return F.layer_norm(x.movedim(1, -1), weight.shape, weight, bias, eps).movedim(-1, 1)
-
-
-def _along_channels(values: Tensor, x: Tensor) -> Tensor:
-    """One value a channel, in a shape that broadcasts over x."""
-    return values.view(-1, *(1 for _ in x.shape[2:]))
