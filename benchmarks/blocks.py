@@ -23,12 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when torch is imported
-    os.environ[variable] = "1"
-os.environ.setdefault("MKL_CBWR", "AUTO")
-
 import torch
-from contests import OURS, X, X_INSTALLED, Contender, Contest, contests
+from contests import OURS, X_INSTALLED, Contender, Contest, X, contests
 from torch import nn
 
 LEAST_SECONDS = 0.01  # a turn is repeated until it takes so long: shorter ones drown in what the clock cannot tell

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassrun.functional import convolution, feature_maps, locally_connected, normalisation, positions, rotary
+from glassrun.functional import convolution, feature_maps, locally_connected, positions, rotary
 from glassrun.functional.attention import attention, merge_heads, split_heads
 from glassrun.nn.attention import MultiHeadAttention
 from glassrun.nn.convnext import ConvNeXtBlock

@@ -5,7 +5,6 @@ import typing
 
 import pytest
 import torch
-import torch.nn.functional as F
 from beartype import beartype
 from hypothesis import given, settings
 from hypothesis import strategies as st
