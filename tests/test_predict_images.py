@@ -13,6 +13,7 @@ from PIL import Image
 
 from glassrun import predict
 from glassrun.data.encoding import ImageEncoding
+from glassrun.data.manifest import manifest_digest
 
 
 def said(tmp_path: Path, outputs: list[float], **target: Any) -> predict.Prediction:
@@ -23,7 +24,9 @@ def said(tmp_path: Path, outputs: list[float], **target: Any) -> predict.Predict
         assert image.shape == (1, 1, 4, 6)
         return torch.tensor([outputs])
 
-    folder = SimpleNamespace(header={"encoding": encoding.to_plain()}, recipe=None, path=tmp_path)
+    manifest: dict[str, Any] = {"preprocessing": []}
+    header = {"encoding": encoding.to_plain(), "data": manifest, "data_digest": manifest_digest(manifest)}
+    folder = SimpleNamespace(header=header, recipe=None, path=tmp_path)
     Image.fromarray(np.zeros((4, 6), dtype=np.uint8)).save(tmp_path / "picture.png")
     run: Any = SimpleNamespace(folder=folder, model=model)
     return predict.classify(run, tmp_path / "picture.png")

@@ -137,12 +137,12 @@ def test_data_that_are_gone_or_too_large_are_said(
     folder._recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "gone.txt")}))
     with pytest.raises(BundleError, match=r"gone\.txt: expected a file or a folder"):
         bundles.pack(folder, tmp_path / "b.glassrun", with_data=True)
-    monkeypatch.setattr(bundles, "MOST_BYTES", 200_000)
+    monkeypatch.setattr(bundles, "MOST_BYTES", 1_000_000)
     folder._recipe = run.recipe
     bundles.pack(folder, tmp_path / "fits.glassrun")
-    (tmp_path / "large.txt").write_bytes(bytes(200_000))
+    (tmp_path / "large.txt").write_bytes(bytes(1_000_000))
     folder._recipe = api.Recipe.model_validate(made.recipe("odd-lm", **{"data.path": str(tmp_path / "large.txt")}))
-    with pytest.raises(BundleError, match=r"more than 200,000 bytes.*--data-path"):
+    with pytest.raises(BundleError, match=r"more than 1,000,000 bytes.*--data-path"):
         bundles.pack(folder, tmp_path / "b.glassrun", with_data=True)
     assert not (tmp_path / "b.glassrun").exists()
 
