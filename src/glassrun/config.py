@@ -242,7 +242,11 @@ class HubData(Data):
         return [name for name in HUB_TASKS if getattr(self, name) is not None]
 
 
-HUB_TASKS = {"images": "classify", "text": "language-model", "pairs": "translate"}
+HUB_TASKS = {
+    "images": ("classify",),
+    "text": ("language-model", "masked-language-model"),
+    "pairs": ("translate",),
+}
 
 
 DATA: dict[str, type[Data]] = {
@@ -473,7 +477,7 @@ class Recipe(Section):
                 raise ValueError(
                     f"task {self.task} reads data of source {' or '.join(TASK_SOURCES[self.task])}, not {source!r}"
                 )
-            if isinstance(self.data, HubData) and HUB_TASKS[self.data.reads[0]] != self.task:
+            if isinstance(self.data, HubData) and self.task not in HUB_TASKS[self.data.reads[0]]:
                 raise ValueError(f"task {self.task} does not read {self.data.reads[0]} of the data section")
             kind = getattr(self.model, "kind", None)
             if kind is not None and kind not in TASK_MODELS[self.task]:

@@ -219,6 +219,8 @@ REFUSED = {
     "bytes that are missing": (as_file({}, {"vocab": {"a": 0}, "merges": []}), "255 of the 256 bytes"),
     "another alphabet": (as_file({}, {"vocab": {"▁the": 0}, "merges": []}), "byte-level alphabet"),
     "a token that takes white space": (as_file({"added_tokens": [TOKEN | {"lstrip": True}]}), "takes white space"),
+    "half a character": (as_file({"added_tokens": [TOKEN | {"content": "\ud800"}]}), "half a surrogate pair"),
+    "one number twice": (as_file({"added_tokens": [TOKEN, TOKEN | {"content": "<|b|>"}]}), "found one twice"),
     "a token of two lines": (as_file({"added_tokens": [TOKEN | {"content": "a\nb"}]}), "of one line"),
 }
 

@@ -277,6 +277,11 @@ def test_where_it_lies_is_free_and_what_is_read_is_not(tmp_path: Path) -> None:
     assert recipe(path="here", text={}).data.path == str(Path("here").absolute())
 
 
+def test_a_text_is_read_with_gaps_too() -> None:
+    fields = {"task": "masked-language-model", "data": {"source": "hub", "path": "a", "text": {}}}
+    assert config.load({"name": "a", "model": {"kind": "encoder"}} | fields).digest()
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

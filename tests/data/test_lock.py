@@ -151,6 +151,19 @@ def test_a_cut_text_is_told_by_where_it_ends(copied: Made) -> None:
     assert found.lines[1] == f"train: the first difference is in line 501, characters {size:,} to {size:,}"
 
 
+def test_a_cut_text_of_merged_bytes_is_told_by_where_it_ends_in_bytes(copied: Made) -> None:
+    (copied.folder / "valid.txt").write_text("glass run step\n" * 9)
+    official = {"data.validation": str(copied.folder / "valid.txt")}
+    tokenizer = {"data.tokenizer": {"kind": "bpe", "vocabulary_size": 260}}
+    path = copied.folder / "text.txt"
+    recipe = config.load(copied.recipe("odd-lm", **official, **tokenizer))
+    locked = lock.lock(recipe)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:500]))
+    found = lock.check(recipe, locked)
+    size = len(path.read_bytes())
+    assert found.lines[1] == f"train: the first difference is in line 501, bytes {size:,} to {size:,}"
+
+
 def test_another_way_to_read_the_same_files_is_told(copied: Made) -> None:
     found = checked(copied, "odd-lm", lambda: None, **{"data.context": 11})
     assert not found

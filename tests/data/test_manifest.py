@@ -212,5 +212,14 @@ def test_long_values_are_shortened_in_differences() -> None:
     assert line == f"rule: recorded {'x' * 57}…, here y"
 
 
+def test_differences_of_steps_name_the_step() -> None:
+    steps = [{"step": "tokenize", "digest": "a", "long": "x" * 100}, {"step": "windows", "context": 3}]
+    others = [{"step": "tokenize", "digest": "b", "long": "x" * 100}, *steps[1:], {"step": "augment"}]
+    assert differences({"preprocessing": steps}, {"preprocessing": others}) == [
+        "preprocessing tokenize digest: recorded a, here b",
+        "preprocessing augment: recorded none, here {'step': 'augment'}",
+    ]
+
+
 def test_every_source_has_a_loader() -> None:
     assert set(LOADERS) == set(DATA)

@@ -212,8 +212,25 @@ def test_a_number_that_is_the_same_everywhere_is_refused_by_name(tmp_path: Path,
 
 def test_numbers_beyond_float32_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "a", [f"{number}e300" for number in range(1, 20)])
-    with pytest.raises(DataError, match=r"a: expected numbers of at most 1e\+30"):
+    with pytest.raises(DataError, match=r"line 2, a: expected a number of at most 1e\+30"):
         load(tmp_path, "numbers")
+
+
+@pytest.mark.parametrize(("number", "said"), [("1e31", "of at most 1e"), ("1e29", r"a of 000\.png is 1e\+29")])
+def test_numbers_far_beyond_the_training_ones_are_refused(tmp_path: Path, number: str, said: str) -> None:
+    """In float32 they would be infinite, and the metrics NaN."""
+    write(tmp_path / "train", "a", [f"{place}e-5" for place in range(20)])
+    write(tmp_path / "test", "a", [number, "1"], seed=1)
+    with pytest.raises(DataError, match=rf"test/table\.csv.*{said}"):
+        load(tmp_path, "numbers")
+
+
+def test_one_picture_under_two_names_is_refused(tmp_path: Path) -> None:
+    labelled(tmp_path)
+    path = tmp_path / "table.csv"
+    path.write_text(path.read_text() + "./000.png,1,1\n")
+    with pytest.raises(DataError, match=r"one row for each picture, found '000\.png' twice"):
+        load(tmp_path)
 
 
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

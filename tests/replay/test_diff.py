@@ -226,6 +226,38 @@ def test_a_field_of_the_recipe(
     assert verdict.divergence is not None
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "what"),
+    [
+        ({"decay": 0.9}, {"decay": 0.5}, "average.decay"),
+        pytest.param({"decay": 0.9}, None, "average", marks=pytest.mark.long),
+        pytest.param(None, {"decay": 0.9}, "average", marks=pytest.mark.long),
+    ],
+)
+def test_other_averages_of_the_weights(a: Any, b: Any, what: str, made: Made, tmp_path: Path) -> None:
+    runs = [
+        api.train(recipe(made, average=average), out=tmp_path / name, workers=1)
+        for name, average in (("a", a), ("b", b))
+    ]
+    verdict = api.diff(*runs)
+    assert verdict.difference is not None
+    assert (verdict.difference.step, verdict.difference.phase) == (2, "evaluation")
+    assert causes(verdict) == [("config", what)]
+
+
+@pytest.mark.long
+def test_averages_move_no_step(made: Made, tmp_path: Path) -> None:
+    train = {"steps": 4, "eval_every": 4, "checkpoint_every": 2}
+    rates = {"kind": "warmup-cosine", "warmup_steps": 2}
+    first = recipe(made, train=train, schedule=rates, average={"decay": 0.9})
+    second = recipe(made, train=train, schedule={**rates, "final_lr": 1e-3})
+    verdict = api.diff(*(api.train(one, out=tmp_path / str(i), workers=1) for i, one in enumerate((first, second))))
+    assert verdict.difference is not None
+    assert verdict.difference.step == 3
+    assert causes(verdict) == [("config", "schedule.final_lr")]
+    assert causes(verdict, "excluded") == [("config", "average")]
+
+
 @pytest.mark.long
 def test_two_causes_that_only_together_explain_it(made: Made, plain: dict[str, api.Run], tmp_path: Path) -> None:
     other = recipe(made, model={**CNN, "dropout": 0.4}, numerics={"threads": 2})

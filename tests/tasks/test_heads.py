@@ -133,6 +133,15 @@ def test_numbers_equal_scikit_learns_metrics(seed: int) -> None:
     assert found["loss"] == pytest.approx(np.mean((values - outputs.numpy()) ** 2), rel=1e-5)
 
 
+@given(numbers)
+def test_r2_where_a_number_is_the_same_in_many_examples(seed: int) -> None:
+    """Σ y² − (Σ y)² / n is not zero then, but what the sums were rounded by."""
+    value, made = np.random.default_rng(seed).normal(size=1), task("numbers", 1)
+    count = 3 + seed % 200
+    sums = made.evaluate(Table(torch.full((count, 1), 0.5)), batch(made, [value] * count))
+    assert made.metrics(sums)["r2"] == 0.0
+
+
 def test_r2_where_a_number_is_the_same_in_all_examples() -> None:
     made = task("numbers", 1)
     same = batch(made, [[0.5], [0.5]])

@@ -262,6 +262,14 @@ def test_muon_takes_the_matrices_of_hidden_layers_alone(tied: bool) -> None:
     assert muon | adamw == set(names.values())
 
 
+def test_muon_takes_hidden_matrices_that_are_as_wide_as_a_vocabulary() -> None:
+    layers = nn.ModuleList(nn.ModuleDict({"expand": nn.Linear(6, 11), "contract": nn.Linear(11, 6)}) for _ in range(2))
+    model = nn.ModuleDict({"layers": layers, "output": nn.Linear(6, 11)})
+    found = optimizers.hidden_matrices(model, {"vocabulary_size": 11})
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in found}
+    assert names == {f"layers.{place}.{name}.weight" for place in (0, 1) for name in ("expand", "contract")}
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (13, 3), (17, 17)])
 def test_muons_update_is_orthogonal_and_of_the_size_of_adams(shape: tuple[int, int]) -> None:
     """Five steps of its iteration bring every singular value near one: the authors say 0.7 to 1.2, in bfloat16."""

@@ -226,6 +226,10 @@ def _added(token: Any, where: str) -> dict[str, Any]:
     content, number = (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
     if not isinstance(content, str) or not content or "\n" in content or type(number) is not int:
         raise DataError(f"{where}: expected added tokens with an id and a content of one line, found {token!r}")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the added token {content!r} is no Unicode: half a surrogate pair") from None
     if any(token.get(name) for name in ("lstrip", "rstrip", "single_word")):
         raise DataError(f"{where}: the added token {content!r} takes white space with it, so texts would not come back")
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -237,6 +241,8 @@ def _pieces(described: dict[str, Any], where: str) -> list[bytes]:
     table = {character: byte for byte, character in enumerate(byte_characters())}
     found: dict[int, bytes] = {}
     added = {token["id"]: token["content"] for token in described["added_tokens"]}
+    if len(added) < len(described["added_tokens"]):
+        raise DataError(f"{where}: expected a number of its own for every added token, found one twice")
     for token, number in described["model"]["vocab"].items():
         if type(number) is not int or number in found:
             raise DataError(f"{where}: expected a number of its own for every token, found {token!r}: {number!r}")

@@ -194,6 +194,5 @@ def _first_in_texts(recorded: Keys, found: Keys, splits: Mapping[str, Split]) ->
         first = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
         if first is None or not isinstance(split, (TrainingWindows, EvaluationWindows)):
             continue
-        start, end = split.line(first) if first < len(found[name]) else (len(split.tokens),) * 2
-        lines.append(f"{name}: the first difference is in line {first + 1}, characters {start:,} to {end:,}")
+        lines.append(f"{name}: the first difference is in line {first + 1}, {split.line(first)}")
     return lines

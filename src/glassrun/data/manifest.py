@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,9 @@ def _compare(a: Any, b: Any, where: str, found: list[str]) -> None:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for name in sorted({*a, *b}):
             _compare(a.get(name), b.get(name), f"{where} {name}".strip(), found)
+    elif isinstance(a, list) and isinstance(b, list) and all(isinstance(item, Mapping) for item in (*a, *b)):
+        for place, (x, y) in enumerate(zip_longest(a, b)):
+            _compare(x, y, f"{where} {(x or y).get('step', place)}", found)
     elif a != b:
         found.append(f"{where}: recorded {_short(a)}, here {_short(b)}")
 

@@ -78,14 +78,15 @@ def read(path: Path, target: Literal["labels", "numbers"]) -> Table:
     if twice := _twice(names):
         raise DataError(f"{path}: expected columns with different names, found {twice!r} twice")
     rows = sorted(rows, key=lambda row: row[1][0])  # the order of the lines means nothing
-    if twice := _twice([row[0] for _, row in rows]):
-        raise DataError(f"{path}: expected one row for each picture, found {twice!r} twice")
     parse = _label if target == "labels" else _number
     values = [
         [parse(text, f"{path}, line {line}, {name}") for name, text in zip(names, row[1:], strict=True)]
         for line, row in rows
     ]
-    named = [path.parent / _inside(row[0], f"{path}, line {line}") for line, row in rows]
+    places = [_inside(row[0], f"{path}, line {line}") for line, row in rows]
+    if twice := _twice([str(place) for place in places]):
+        raise DataError(f"{path}: expected one row for each picture, found {twice!r} twice")
+    named = [path.parent / place for place in places]
     _check_all_named(path, named)
     return Table(path, target, named, tuple(names), np.array(values, dtype=np.float64))
 
@@ -118,7 +119,7 @@ def values_and_scales(
         train: the training pictures.
 
     Raises:
-        DataError: a number is the same for all training pictures.
+        DataError: a number is the same for all training pictures, or far beyond them.
     """
     values = np.concatenate([table.values for table in tables])
     if tables[0].target == "labels":
@@ -128,13 +129,21 @@ def values_and_scales(
         for name, column in zip(tables[0].names, values[train].T.tolist(), strict=True)
     ]
     means, stds = (np.array(part) for part in zip(*scales, strict=True))
-    return ((values - means) / stds).astype(np.float32), scales
+    scaled = (values - means) / stds
+    if np.abs(scaled).max() > _LARGEST:
+        row, column = np.unravel_index(np.abs(scaled).argmax(), scaled.shape)
+        owners = [(table.path, picture) for table in tables for picture in table.pictures]
+        path, picture = owners[row]
+        raise DataError(
+            f"{path}: {tables[0].names[column]} of {picture.name} is {values[row, column]:g}: expected a number nearer "
+            f"to those of the training pictures, whose mean is {means[column]:g} and standard deviation "
+            f"{stds[column]:g}"
+        )
+    return scaled.astype(np.float32), scales
 
 
 def _scale(values: list[float], where: str) -> tuple[float, float]:
     """Mean and standard deviation of a column, from exactly rounded sums: the same on every machine."""
-    if max(map(abs, values)) > _LARGEST:
-        raise DataError(f"{where}: expected numbers of at most {_LARGEST:g}, found {max(values, key=abs):g}")
     mean = math.fsum(values) / len(values)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     if min(values) == max(values) or std == 0.0:
@@ -177,6 +186,8 @@ def _number(text: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise DataError(f"{where}: expected a number such as 12.5, found {text!r}")
+    if abs(value) > _LARGEST:
+        raise DataError(f"{where}: expected a number of at most {_LARGEST:g}, found {text!r}")
     return value
 
 

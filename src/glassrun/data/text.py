@@ -20,7 +20,7 @@ from glassrun.data.manifest import file_digests, manifest
 from glassrun.data.recorded import Recorded
 from glassrun.data.source import IGNORED, Dataset, Split
 from glassrun.data.splits import content_key
-from glassrun.data.tokenizers import Tokenizer
+from glassrun.data.tokenizers import CharTokenizer, Tokenizer
 from glassrun.errors import ConfigError, DataError
 from glassrun.keys import derive
 
@@ -66,10 +66,9 @@ class TrainingWindows:
     def keys(self) -> list[bytes]:
         return line_keys(_spelled(self.tokens, self.tokenizer))
 
-    def line(self, index: int) -> tuple[int, int]:
-        """Where a line begins and ends in the text, in characters or bytes, of those that `keys` counts."""
-        starts = line_starts(_spelled(self.tokens, self.tokenizer))
-        return starts[index], starts[index + 1]
+    def line(self, index: int) -> str:
+        """Where a line of those that `keys` counts begins and ends; behind the last, where the text ends."""
+        return _place(_spelled(self.tokens, self.tokenizer), self.tokenizer, index)
 
     def digest(self) -> str:
         return _digest(self.tokens)
@@ -104,10 +103,9 @@ class EvaluationWindows:
     def keys(self) -> list[bytes]:
         return line_keys(_spelled(self.tokens, self.tokenizer))
 
-    def line(self, index: int) -> tuple[int, int]:
-        """Where a line begins and ends in the text, in characters or bytes, of those that `keys` counts."""
-        starts = line_starts(_spelled(self.tokens, self.tokenizer))
-        return starts[index], starts[index + 1]
+    def line(self, index: int) -> str:
+        """Where a line of those that `keys` counts begins and ends; behind the last, where the text ends."""
+        return _place(_spelled(self.tokens, self.tokenizer), self.tokenizer, index)
 
     def digest(self) -> str:
         return _digest(self.tokens)
@@ -267,6 +265,12 @@ def line_keys(values: NDArray[Any]) -> list[bytes]:
 def _spelled(tokens: NDArray[Any], tokenizer: Tokenizer | None) -> NDArray[Any]:
     """The code points or bytes that tokens stand for, whatever number the vocabulary gives them."""
     return tokens if tokenizer is None else tokenizer.spelled(tokens)
+
+
+def _place(spelled: NDArray[Any], tokenizer: Tokenizer | None, index: int) -> str:
+    starts = line_starts(spelled)
+    start, end = starts[index], starts[min(index + 1, len(starts) - 1)]
+    return f"{'characters' if isinstance(tokenizer, CharTokenizer) else 'bytes'} {start:,} to {end:,}"
 
 
 def _digest(tokens: NDArray[Any]) -> str:

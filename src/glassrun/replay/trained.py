@@ -50,11 +50,19 @@ class TrainedSide:
 
     def counterfactual(self, change: Change, other: Side, hear: Hear, /) -> Outcome:
         """The step with something of the other run's in place of its own."""
+        own = self.record.folder.header["config"]
+        values = change.applied(own)
         saved = sorted((self.scratch / "before" / "checkpoints").glob("step-*"))
-        if not saved and (self.target.step > 1 or self.target.split):
+        if values.get("average") != own.get("average"):
+            # The averages that were saved are of the run's own decay, over every step: an evaluation of others takes
+            # all steps again. A step does not depend on them.
+            if self.target.split:
+                saved = []
+            else:
+                values["average"] = own.get("average")
+        elif not saved and (self.target.step > 1 or self.target.split):
             return Outcome(None, problem="the state before the step could not be made again here")
         job: dict[str, Any] = {"start": str(saved[0]) if saved else None, "lines": {}, "save": None}
-        values = change.applied(self.record.folder.header["config"])
         return self._launch(job, values, other if change.code else self, change.variables, hear, traced=False)
 
     def _launch(

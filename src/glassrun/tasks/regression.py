@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ class Regression:
             [sums[f"{name}/{place}"] for place in range(self.numbers)]
             for name in ("squared", "absolute", "number", "number_squared")
         )
-        spread = [max(s - n * n / examples, 0.0) for n, s in zip(number, number_squared, strict=True)]
+        spread = [_spread(n, s, examples) for n, s in zip(number, number_squared, strict=True)]
         return {
             "loss": sum(squared) / self.numbers / examples,
             "mean_squared_error": sum(s * std**2 for s, std in zip(squared, self.stds, strict=True))
@@ -84,6 +85,12 @@ class Regression:
         outputs = logits_of(model(batch["image"]))
         check_classes(outputs, self.numbers, "numbers")
         return outputs.float()
+
+
+def _spread(number: float, number_squared: float, examples: float) -> float:
+    """Σ (y − mean y)²; 0 where no more is left of it than what the sums were rounded by."""
+    found = number_squared - number * number / examples
+    return found if found > 8 * sys.float_info.epsilon * number_squared else 0.0
 
 
 def _r2(squared: float, spread: float) -> float:

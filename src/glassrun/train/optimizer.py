@@ -137,13 +137,17 @@ def hidden_matrices(model: nn.Module, facts: Mapping[str, int]) -> set[int]:
     """The `id` of each weight that Muon takes: of every `nn.Linear`, without embeddings and output layers.
 
     An embedding's is one that an `nn.Embedding` shares. An output layer is one that gives as many features as there are
-    classes or tokens in the data, or a single one.
+    classes or tokens in the data, or a single one, and does not lie inside a layer of a list (`nn.ModuleList`): hidden
+    ones can be as wide as a vocabulary by chance.
     """
     outputs = {1, *(facts[name] for name in _OUTPUTS if name in facts)}
     modules = list(model.modules())
     embeddings = {id(module.weight) for module in modules if isinstance(module, nn.Embedding)}
-    linear = [module for module in modules if isinstance(module, nn.Linear) and module.out_features not in outputs]
-    return {id(module.weight) for module in linear} - embeddings
+    layers = [layer for module in modules if isinstance(module, nn.ModuleList) for layer in module]
+    inside = {inner for layer in layers for inner in layer.modules() if inner is not layer}
+    linear = [module for module in modules if isinstance(module, nn.Linear)]
+    hidden = [module for module in linear if module in inside or module.out_features not in outputs]
+    return {id(module.weight) for module in hidden} - embeddings
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
