@@ -91,7 +91,11 @@ def export_run(folder: RunFolder, model: nn.Module, to: str, out: Path | None) -
     out = folder.path / f"model{ending}" if out is None else out
     if out.suffix != ending and ending:
         raise ConfigError(f"{out}: expected a name that ends in {ending}, as others know such files by it")
-    if out.exists() or out.is_symlink():
+    try:
+        taken = out.exists() or out.is_symlink()
+    except OSError as error:
+        raise ConfigError(f"{out!s:.200}: cannot be written: {error.strerror}") from None
+    if taken:
         raise ConfigError(f"{out}: something is there already, and nothing is overwritten. Give another --out")
     if to == "safetensors":
         return to_safetensors(model, out, describe(folder.recipe.plain()["model"], folder.header["facts"]))

@@ -154,3 +154,8 @@ def test_relative_bias_is_shaws_sum_with_gradients():
 def test_wrong_shapes_are_noticed():
     with pytest.raises(TypeCheckError):
         relative_bias(torch.zeros(2, 3, D_K), torch.zeros(7, D_K + 1), 3)
+
+
+def test_more_queries_than_keys() -> None:
+    """The last query stands at the last key here, too, as for the causal mask."""
+    assert source.relative_positions(3, 2).tolist() == [[1, 2], [0, 1], [-1, 0]]

@@ -82,3 +82,9 @@ def test_the_end_of_the_range_draws_a_token_that_is_possible() -> None:
 def test_the_penalty_is_the_formula() -> None:
     assert length_penalty(7, 0.0) == 1.0
     assert length_penalty(13, 0.6) == pytest.approx((5 + 13) ** 0.6 / (5 + 1) ** 0.6)
+
+
+def test_the_whole_share_leaves_every_token() -> None:
+    """Sums in single precision pass 1 before the rare tokens."""
+    logits = 10 * torch.randn(50_000, generator=torch.Generator().manual_seed(1))
+    assert top_p(logits, 1.0).isfinite().all()

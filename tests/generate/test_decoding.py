@@ -51,6 +51,8 @@ def test_settings_become_a_way_of_choosing(given: dict[str, Any], text: Any, tra
         ({"top_p": 1.1}, "top-p 1.1"),
         ({"beams": 0}, "beams 0"),
         ({"beams": 3, "length_penalty": -0.5}, "length-penalty -0.5"),
+        ({"beams": 3, "length_penalty": 1000.0}, "length-penalty 1000.0: expected a number from 0 to 10"),
+        ({"temperature": 10**400}, "temperature 1000"),
         ({"seed": -1}, "seed -1"),
     ],
 )

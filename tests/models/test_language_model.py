@@ -1,7 +1,7 @@
 """The decoder-only Transformer against one put together from torch's layers, and what must hold of it."""
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -366,3 +366,20 @@ def test_one_epsilon_for_all_norms():
     norms = [module for module in model.modules() if isinstance(module, RMSNorm)]
     assert len(norms) == 2 * 4 + 1
     assert {norm.eps for norm in norms} == {1e-7}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"positions": "rope"},
+        {"norm": "Pre"},
+        {"normalisation": "rmsnorm"},
+        {"activation": "gelu_tanh"},
+        {"window": 0},
+        {"positions": "rotary", "rotary_scaling": {"kind": "dynamic", "factor": 2.0}},
+    ],
+    ids=str,
+)
+def test_a_name_that_is_not_known_is_an_error(values: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=f"{next(reversed(values))}"):
+        LanguageModel(7, 5, num_layers=1, d_model=4, num_heads=2, d_ff=8, **values)

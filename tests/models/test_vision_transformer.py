@@ -73,8 +73,16 @@ def test_patches_must_divide_the_image():
         VisionTransformer(3, 10, 15, 7, patch_size=4)
 
 
+@pytest.mark.parametrize("size", [(15, 10), (5, 5), (11, 16)])
+def test_an_image_of_another_size_is_refused(size: tuple[int, int]) -> None:
+    """Whatever its number of patches: they would be told the wrong positions."""
+    model = VisionTransformer(1, 10, 15, 3, patch_size=5, num_layers=1, d_model=4, num_heads=2, d_ff=5)
+    with pytest.raises(ModelError, match="expected images of 10 × 15"):
+        model(torch.zeros(1, 1, *size))
+
+
 def test_a_larger_image_is_refused():
-    with pytest.raises(ModelError, match="at most 7"):
+    with pytest.raises(ModelError, match="expected images of 10 × 15"):
         model()(torch.zeros(1, 3, 15, 15))
 
 

@@ -174,3 +174,58 @@ def test_a_resnet_of_torchvision_itself(tmp_path: Path) -> None:
     save_file(theirs.state_dict(), tmp_path / "resnet18.safetensors")
     with torch.no_grad():
         assert off(pretrained.load(tmp_path / "resnet18.safetensors")(IMAGES), theirs(IMAGES)) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("gpt2", {"n_special": 0, "predict_special_tokens": True}),  # of GPT-2 from 355M up
+        ("gpt2", {"_num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}),  # of DistilGPT-2
+        ("gpt2", {"is_decoder": False, "pruned_heads": {}, "torchscript": False, "use_bfloat16": False}),
+        ("bert", {"directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform"}),
+    ],
+)
+def test_settings_of_published_files_that_change_nothing(name: str, extra: dict[str, object], tmp_path: Path) -> None:
+    theirs = save(name, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | extra))
+    with torch.no_grad():
+        assert off(pretrained.load(tmp_path)(*inputs(name)), logits(name, theirs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("extra", [{"dense_act_fn": "gelu"}, {"is_gated_act": True}])
+def test_an_activation_of_t5_that_is_not_that_of_its_form(extra: dict[str, object], tmp_path: Path) -> None:
+    """Their code computes with these, whatever `feed_forward_proj` says."""
+    save("t5", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | extra))
+    with pytest.raises(ModelError, match=next(iter(extra))):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}, "rope_theta"),
+        ({"rope_type": "yarn", "factor": 0.0}, "factor"),
+        ({"rope_type": "yarn", "factor": 2.0, "beta_fast": 0}, "beta_fast"),
+        ({"rope_type": "linear", "factor": 0.0}, "factor"),
+        ({"rope_type": "linear", "factor": 10**400}, "factor"),
+        ({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}, "high_freq_factor"),
+        ({"rope_type": "default", "rope_theta": 0.0}, "rope_theta"),
+    ],
+)
+def test_rotary_positions_that_cannot_be(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    save("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_theta": 50.0} | change}))
+    with pytest.raises(ModelError, match=said):
+        pretrained.load(tmp_path)
+
+
+def test_a_table_of_positions_that_no_file_pays_for(tmp_path: Path) -> None:
+    save("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2**31 - 1}))
+    with pytest.raises(ModelError, match=r"tables of 34,359,738,352 bytes that are in no file"):
+        pretrained.load(tmp_path)

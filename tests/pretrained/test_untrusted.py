@@ -114,6 +114,8 @@ def test_as_it_should_be(tmp_path: Path) -> None:
         ({"n_positions": 6}, ["wpe.weight", "expected 6 × 6 for positions.weight, found 5 × 6"]),
         ({"layer_norm_epsilon": "1e-5"}, ["layer_norm_epsilon", "'1e-5'"]),
         ({"layer_norm_epsilon": float("nan")}, ["layer_norm_epsilon"]),
+        ({"layer_norm_epsilon": 10**400}, ["layer_norm_epsilon", "not negative"]),
+        ({"pruned_heads": {"0": [1]}}, ["pruned_heads"]),
         ({"attn_pdrop": 1.0}, ["attn_pdrop", "below 1"]),
         ({"tie_word_embeddings": False}, ["missing", "lm_head.weight (for output.weight)"]),
         ({"tie_word_embeddings": "no"}, ["tie_word_embeddings", "true or false"]),
@@ -278,6 +280,16 @@ def test_a_small_file_that_stands_for_much_memory(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
+@pytest.mark.parametrize(
+    "embedding", [torch.zeros(1).expand(10**6, 6), torch.empty(10**6, 6, device="meta")], ids=["strides", "meta"]
+)
+def test_a_small_file_whose_configuration_asks_for_much_memory(embedding: Tensor, tmp_path: Path) -> None:
+    write(tmp_path, CONFIG | {"vocab_size": 10**6})
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tensors() | {"transformer.wte.weight": embedding}, tmp_path / "pytorch_model.bin")
+    refused(tmp_path, "transformer.wte.weight", "1000000 × 6", "fewer numbers in the file")
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 2**20), value=st.integers(0, 255), cut=st.booleans())
 def test_any_byte_of_a_pickle_changed_or_cut_off(place: int, value: int, cut: bool, tmp_path: Path) -> None:
@@ -379,3 +391,40 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
 def test_a_file_that_is_no_resnet(weights: dict[str, Tensor], said: list[str], tmp_path: Path) -> None:
     save_file(weights, tmp_path / "x.safetensors")
     refused(tmp_path / "x.safetensors", *said)
+
+
+@pytest.mark.parametrize("name", ["y" * 300 + ".safetensors", "x\ud800.safetensors"])
+def test_an_index_with_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(tensors(), name)}))
+    refused(tmp_path, "is no name of a file")
+
+
+def test_paths_that_cannot_be() -> None:
+    refused(Path("a" * 5000), "no such folder or file")
+    refused(Path("~nobody-of-this-name/x"), "no such folder or file")
+
+
+NATIVE: dict[str, Any] = {
+    "model_type": "glassrun",
+    "format": 1,
+    "model": {"kind": "language-model", "d_model": 6},
+    "facts": {"vocabulary_size": 7, "max_length": 5},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "facts"),
+    [
+        ({"d_model": 2**31 - 1, "num_heads": 7}, {}),
+        ({"d_model": 10**30, "num_heads": 7}, {}),
+        ({"d_model": 2**28, "num_heads": 2**28, "positions": "alibi"}, {}),
+        ({"num_heads": 1, "positions": "sinusoidal"}, {"max_length": 2**31 - 1}),
+    ],
+    ids=str,
+)
+def test_sizes_of_our_own_form_that_nobody_has(model: dict[str, Any], facts: dict[str, int], tmp_path: Path) -> None:
+    """Each is refused at once, in one line, before anything is laid out."""
+    values = NATIVE | {"model": NATIVE["model"] | model, "facts": NATIVE["facts"] | facts}
+    assert "frame #" not in refused(write(tmp_path, values), str(tmp_path))

@@ -18,9 +18,10 @@ def relative_positions(queries: int, keys: int, *, device: torch.device | None =
 
     >>> relative_positions(2, 3).tolist()
     [[-1, 0, 1], [-2, -1, 0]]
+    >>> relative_positions(3, 2).tolist()
+    [[1, 2], [0, 1], [-1, 0]]
     """
-    place = torch.arange(keys, device=device)
-    return place[None, :] - place[keys - queries :, None]
+    return torch.arange(keys, device=device)[None, :] - torch.arange(keys - queries, keys, device=device)[:, None]
 
 
 def alibi_slopes(num_heads: int) -> Float[Tensor, " heads"]:
@@ -34,9 +35,9 @@ def alibi_slopes(num_heads: int) -> Float[Tensor, " heads"]:
     Source: Press et al. 2022, section 3, and for other numbers their code.
     """
     below = 2 ** (num_heads.bit_length() - 1)
-    first = [2.0 ** (-8.0 * (head + 1) / below) for head in range(below)]
-    more = [2.0 ** (-4.0 * (head + 1) / below) for head in range(0, 2 * below, 2)]
-    return torch.tensor([*first, *more][:num_heads])
+    first = 2.0 ** (-8.0 * torch.arange(1, below + 1, dtype=torch.float64) / below)
+    more = 2.0 ** (-4.0 * torch.arange(1, 2 * below, 2, dtype=torch.float64) / below)
+    return torch.cat([first, more])[:num_heads].to(torch.float32)
 
 
 def alibi_bias(slopes: Float[Tensor, " heads"], queries: int, keys: int) -> Float[Tensor, "heads query key"]:

@@ -135,8 +135,8 @@ def yarn_scaling(
 
 
 def yarn_amplitude(factor: float) -> float:
-    """What cosine and sine are multiplied with, so that attention stays as sharp: 0.1 · ln(factor) + 1.
+    """What cosine and sine are multiplied with, so that attention stays as sharp: 0.1 · ln(factor) + 1, and 1 below 1.
 
     Source: Peng et al. 2023, section 3.3, equation 22.
     """
-    return 0.1 * math.log(factor) + 1.0
+    return 0.1 * math.log(max(factor, 1.0)) + 1.0

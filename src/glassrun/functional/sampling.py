@@ -34,7 +34,8 @@ def top_p(logits: Float[Tensor, "*rows vocabulary"], p: float) -> Float[Tensor, 
     tensor([0.5000, 0.3000, 0.0000])
     """
     ordered, places = logits.sort(dim=-1, descending=True, stable=True)
-    shares = torch.softmax(ordered, dim=-1)
+    # In single precision the sums would be off by more than the rare tokens have.
+    shares = torch.softmax(ordered.double(), dim=-1)
     before = shares.cumsum(-1) - shares
     left_out = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, places, before >= p)
     return logits.masked_fill(left_out, -torch.inf)

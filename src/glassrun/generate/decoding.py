@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import float_info
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +75,7 @@ class Beams:
 
     Arguments:
         beams: how many texts are kept at every place.
-        length_penalty: α of Wu et al. 2016, equation 14; 0 prefers short texts, 1 long ones.
+        length_penalty: α of Wu et al. 2016, equation 14; 0 prefers short texts, 1 long ones. At most 10.
     """
 
     beams: int
@@ -110,12 +111,12 @@ def decoding(
     Raises:
         ConfigError: a value is out of range, or a setting would be ignored.
     """
-    _in_range("temperature", temperature, 0.0, math.inf, "a number from 0 up")
+    _in_range("temperature", temperature, 0.0, float_info.max, "a number from 0 up")
     _in_range("top-k", top_k, 1, math.inf, "a whole number from 1 up")
     _in_range("top-p", top_p, math.ulp(0.0), 1.0, "a number above 0 and at most 1")
     _in_range("seed", seed, 0, 2**63 - 1, "a whole number from 0 up")
     _in_range("beams", beams, 1, 2**10, "a whole number from 1 to 1024")
-    _in_range("length-penalty", length_penalty, 0.0, math.inf, "a number from 0 up")
+    _in_range("length-penalty", length_penalty, 0.0, 10.0, "a number from 0 to 10")
     drawing = {"top-k": top_k, "top-p": top_p, "seed": seed}
     if beams is not None:
         _ignored(drawing | {"temperature": temperature}, "beam search draws nothing")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import isqrt
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Factor = Annotated[float, Field(ge=1.0)]
 # A test holds these against the modules that take them, which cannot be imported without torch.
 Plain = Literal["relu", "gelu", "gelu-tanh", "silu", "relu2"]
@@ -136,7 +137,8 @@ def _same_length(name: str, values: Sequence[int], other: str, others: Sequence[
 
 def _heads_divide(d_model: int, num_heads: int) -> None:
     if d_model % num_heads:
-        fitting = [heads for heads in range(1, d_model + 1) if d_model % heads == 0]
+        lower = [heads for heads in range(1, isqrt(d_model) + 1) if d_model % heads == 0]
+        fitting = [*lower, *(d_model // heads for heads in lower)]
         nearest = min(fitting, key=lambda heads: (abs(heads - num_heads), heads))
         raise ValueError(
             f"num_heads is {num_heads}, which does not divide d_model {d_model}; "

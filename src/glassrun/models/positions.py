@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
-from glassrun.errors import ModelError
+from glassrun.errors import ModelError, nearest
 from glassrun.functional.rotary import (
     linear_scaling,
     llama3_scaling,
@@ -44,6 +44,8 @@ def added_positions(
     kind: Positions, max_length: int, d_model: int
 ) -> SinusoidalPositions | LearnedPositions | NoPositions:
     """What is added to the embeddings: nothing, where attention itself knows the positions."""
+    if kind not in get_args(Positions):
+        raise ModelError(f"positions is {kind!r}; {nearest(str(kind), get_args(Positions))}")
     if kind == "sinusoidal":
         return SinusoidalPositions(max_length, d_model)
     return LearnedPositions(max_length, d_model) if kind == "learned" else NoPositions()
@@ -82,7 +84,9 @@ def rotary_positions(
     frequencies, amplitude = rotary_frequencies(d_k, base), 1.0
     if scaling is not None:
         arguments = dict(scaling)
-        name = arguments.pop("kind")
+        name = arguments.pop("kind", None)
+        if name not in _SCALINGS:
+            raise ModelError(f"rotary_scaling: kind is {name!r}; {nearest(str(name), _SCALINGS)}")
         if name == "yarn":
             arguments["base"], amplitude = base, yarn_amplitude(arguments["factor"])
         frequencies = _SCALINGS[name](frequencies, **arguments)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from glassrun.errors import ModelError
+from glassrun.errors import ModelError, nearest
 from glassrun.nn.feedforward import Activation
 from glassrun.nn.initialisation import Draw, he_normal, norm_or_bias, normal, xavier_uniform
 from glassrun.nn.normalisation import LayerNorm
@@ -17,6 +17,8 @@ from glassrun.nn.transformer import EncoderLayer
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+Pooling = Literal["class-token", "mean"]
 
 
 class VisionTransformer(nn.Module):
@@ -59,15 +61,18 @@ class VisionTransformer(nn.Module):
         d_ff: int = 256,
         dropout: float = 0.0,
         activation: Activation = "gelu",
-        pooling: Literal["class-token", "mean"] = "class-token",
+        pooling: Pooling = "class-token",
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ModelError(f"pooling is {pooling!r}; {nearest(str(pooling), get_args(Pooling))}")
         if image_height % patch_size or image_width % patch_size:
             raise ModelError(
                 f"patches of {patch_size} × {patch_size} do not divide images of {image_height} × {image_width}: "
                 "change model.patch_size, or the images' size"
             )
+        self.image_size = (image_height, image_width)
         num_patches = (image_height // patch_size) * (image_width // patch_size)
         self.patches = PatchEmbedding(in_channels, patch_size, d_model)
         self.class_token = nn.Parameter(torch.zeros(1, 1, d_model)) if pooling == "class-token" else None
@@ -84,8 +89,14 @@ class VisionTransformer(nn.Module):
         """The logits of every class.
 
         Raises:
-            ModelError: the image is larger than those that the model was made for.
+            ModelError: the image is of another size than those that the model was made for.
         """
+        if image.shape[-2:] != self.image_size:
+            height, width = self.image_size
+            raise ModelError(
+                f"expected images of {height} × {width}, which is what the model has positions for, found "
+                f"{image.shape[-2]} × {image.shape[-1]}"
+            )
         x = self.patches(image)
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)

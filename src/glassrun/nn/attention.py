@@ -77,6 +77,8 @@ class MultiHeadAttention(nn.Module):
                 f"num_key_value_heads is {groups}, which does not divide num_heads {num_heads}: each of them serves "
                 "num_heads / num_key_value_heads heads. Change one of them"
             )
+        if window is not None and window < 1:
+            raise ModelError(f"window is {window}; it must be at least 1, for a token sees itself")
         self.num_heads = num_heads
         self.num_key_value_heads = groups
         self.d_k = d_k

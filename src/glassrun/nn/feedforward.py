@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor, nn
 
+from glassrun.errors import ModelError, nearest
 from glassrun.functional.feedforward import (
     feed_forward,
     gated_feed_forward,
@@ -91,6 +92,8 @@ class GatedFeedForward(nn.Module):
 
 def make_feed_forward(d_model: int, d_ff: int, *, activation: Activation, bias: bool) -> FeedForward | GatedFeedForward:
     """The network that an activation's name asks for: with a gate or without."""
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"activation is {activation!r}; {nearest(str(activation), ACTIVATIONS)}")
     if activation in get_args(Gated):
         return GatedFeedForward(d_model, d_ff, activation=activation, bias=bias)  # type: ignore[arg-type]
     return FeedForward(d_model, d_ff, activation=activation, bias=bias)  # type: ignore[arg-type]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from glassrun.errors import ModelError, nearest
 from glassrun.functional.normalisation import layer_norm, rms_norm
 
 if TYPE_CHECKING:
@@ -57,4 +58,6 @@ class RMSNorm(nn.Module):
 
 def make_norm(kind: Normalisation, features: int, *, eps: float = 1e-5, bias: bool = True) -> LayerNorm | RMSNorm:
     """A layer norm, with or without bias, or an RMS norm, which has none."""
+    if kind not in get_args(Normalisation):
+        raise ModelError(f"normalisation is {kind!r}; {nearest(str(kind), get_args(Normalisation))}")
     return LayerNorm(features, eps=eps, bias=bias) if kind == "layer" else RMSNorm(features, eps=eps)

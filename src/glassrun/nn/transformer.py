@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from torch import Tensor, nn
 
+from glassrun.errors import ModelError, nearest
 from glassrun.nn.attention import HeadOptions, MultiHeadAttention
 from glassrun.nn.cache import KeysAndValues, KeyValueCache, LayerCache
 from glassrun.nn.feedforward import Activation, make_feed_forward
@@ -46,6 +47,8 @@ class Residual(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
+        if norm not in get_args(Norm):
+            raise ModelError(f"norm is {norm!r}; {nearest(str(norm), get_args(Norm))}")
         self.place: Norm = norm
         self.norm = make_norm(normalisation, d_model, eps=eps, bias=bias)
         self.dropout = nn.Dropout(dropout)

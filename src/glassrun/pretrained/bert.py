@@ -52,6 +52,15 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
     settings.fixed("position_embedding_type", "absolute")
     settings.fixed("is_decoder", False)
     settings.fixed("add_cross_attention", False)
+    settings.fixed("pruned_heads", {})
+    settings.ignore(  # of the library that BERT came from; in those for Chinese and for many languages
+        "directionality",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+    )
     dropout = settings.share("hidden_dropout_prob", 0.1)
     attention = settings.share("attention_probs_dropout_prob", 0.1)
     head_dropout = settings.share("classifier_dropout", dropout)

@@ -33,11 +33,15 @@ class Folder:
         if name in ("", ".", "..") or PurePosixPath(name).name != name or "\\" in name or "\0" in name:
             raise ModelError(f"{self.path}: expected the name of a file in this folder, found {name!r}")
         path = self.path / name
-        target = path.resolve()
+        try:
+            target = path.resolve()
+            found, is_file = target.exists(), target.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a loop of links, no Unicode
+            raise ModelError(f"{self.path}: {name!r:.100} is no name of a file: {type(error).__name__}") from None
         if not any(target.is_relative_to(root) for root in self._roots()):
             raise ModelError(f"{path}: it is a link that leads out of the folder. Copy the file to where the link is")
-        if not target.is_file():
-            raise ModelError(f"{path}: {'it is no file' if target.exists() else 'no such file'}")
+        if not is_file:
+            raise ModelError(f"{path}: {'it is no file' if found else 'no such file'}")
         return path
 
     def json(self, name: str) -> dict[str, Any]:

@@ -37,7 +37,13 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
     settings.fixed("scale_attn_by_inverse_layer_idx", False)
     settings.fixed("reorder_and_upcast_attn", False)
     settings.fixed("add_cross_attention", False)
-    settings.ignore(  # of a head that this one is not; n_ctx was the maximum of positions once more
+    settings.fixed("pruned_heads", {})
+    # Of a head that this one is not; n_ctx was the maximum of positions once more. Those of GPT-2 from 355M up have
+    # n_special and predict_special_tokens, of an older model's code.
+    settings.ignore(
+        "is_decoder",
+        "n_special",
+        "predict_special_tokens",
         "summary_activation",
         "summary_first_dropout",
         "summary_proj_to_labels",

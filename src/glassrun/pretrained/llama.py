@@ -87,29 +87,34 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:  # noqa: ARG001 - 
 
 def rotary(settings: Settings, max_length: int) -> tuple[float, dict[str, Any] | None]:
     """The base of the frequencies and their scaling: under `rope_parameters`, in older files `rope_scaling`."""
-    base = settings.number("rope_theta", 10000.0)
+    base = settings.positive("rope_theta", 10000.0)
     found = settings.mapping("rope_parameters") or settings.mapping("rope_scaling")
     if found is None:
         return base, None
-    base = found.number("rope_theta", base)
+    base = found.positive("rope_theta", base)
     found.ignore("type")  # the older name of rope_type
     kind = found.choice("rope_type", found.values.get("type", "default"), SCALINGS)
     scaling = None if kind is None else kind(found, max_length)
+    if kind is _yarn and base <= 1:
+        raise found.wrong("rope_theta", "a number above 1 for yarn", base)
     found.finish()
     return base, scaling
 
 
 def _linear(found: Settings, _: int) -> dict[str, Any]:
-    return {"kind": "linear", "factor": found.number("factor")}
+    return {"kind": "linear", "factor": found.positive("factor")}
 
 
 def _llama3(found: Settings, max_length: int) -> dict[str, Any]:
+    low, high = found.positive("low_freq_factor", 1.0), found.positive("high_freq_factor", 4.0)
+    if high <= low:
+        raise found.wrong("high_freq_factor", f"a number above low_freq_factor, {low}", high)
     return {
         "kind": "llama3",
-        "factor": found.number("factor"),
+        "factor": found.positive("factor"),
         "original_length": found.integer("original_max_position_embeddings", max_length),
-        "low_frequency_factor": found.number("low_freq_factor", 1.0),
-        "high_frequency_factor": found.number("high_freq_factor", 4.0),
+        "low_frequency_factor": low,
+        "high_frequency_factor": high,
     }
 
 
@@ -118,10 +123,10 @@ def _yarn(found: Settings, max_length: int) -> dict[str, Any]:
     found.fixed("truncate", True)
     return {
         "kind": "yarn",
-        "factor": found.number("factor"),
+        "factor": found.positive("factor"),
         "original_length": found.integer("original_max_position_embeddings", max_length),
-        "beta_fast": found.number("beta_fast", 32.0),
-        "beta_slow": found.number("beta_slow", 1.0),
+        "beta_fast": found.positive("beta_fast", 32.0),
+        "beta_slow": found.positive("beta_slow", 1.0),
     }
 
 

@@ -46,8 +46,13 @@ def load(path: str | Path, *, without: Sequence[str] = ()) -> nn.Module:
         ModelError: there is no such model, or it is damaged, of a family that is not known, or of a kind that no model
             of ours can compute.
     """
-    place = Path(path).expanduser()
-    if place.is_file():
+    try:
+        place = Path(path).expanduser()
+        is_file = place.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, or of a user who is not there
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path!s:.200}: no such folder or file: {why}") from None
+    if is_file:
         weights = of_file(place)
         return fill(resnet.torchvision(weights.shapes, weights.where), weights, without)
     if not place.is_dir():

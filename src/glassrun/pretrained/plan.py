@@ -14,6 +14,7 @@ from glassrun.errors import ModelError
 from glassrun.pretrained.weights import Weights
 
 _MOST_PROBLEMS = 6  # in one message
+_MOST_TABLES = 2**30  # bytes of buffers that no file holds; rotary positions of a million tokens have half of it
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,17 @@ def fill(plan: Plan, weights: Weights, without: Collection[str]) -> nn.Module:
     theirs = _their_names(weights, plan)
     try:
         with _NoDraws(), torch.device("meta"):
-            hollow = _tensors(plan.build())
-    except (ModelError, RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
-        raise ModelError(f"{weights.where}: no model can be made of the sizes that are given for it: {error}") from None
+            empty = plan.build()
+    except (ModelError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # sizes that no tensor can have
+        what = str(error).partition("\n")[0]  # torch's go on with a trace
+        raise ModelError(f"{weights.where}: no model can be made of the sizes that are given for it: {what}") from None
+    hollow = _tensors(empty)
+    tables = sum(buffer.nbytes for name, buffer in empty.named_buffers() if name not in hollow)
+    if tables > _MOST_TABLES:
+        raise ModelError(
+            f"{weights.where}: the model would need tables of {tables:,} bytes that are in no file, such as those of "
+            f"its positions; expected at most {_MOST_TABLES:,}. Give it a smaller maximum of positions"
+        )
     wanted = {name: plan.sources[name] for name in hollow if name in plan.sources}
     wanted = {name: s for name, s in wanted.items() if name not in plan.optional or s.names[0] in theirs}
     _check(weights, theirs, hollow, wanted, plan, without)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from sys import float_info
 from typing import Any, TypeVar
 
 from glassrun.errors import ModelError, nearest
@@ -21,6 +21,7 @@ NO_ARITHMETIC = frozenset(
         "bad_words_ids",
         "begin_suppress_tokens",
         "bos_token_id",
+        "chunk_size_feed_forward",
         "cls_token_id",
         "decoder_start_token_id",
         "diversity_penalty",
@@ -33,6 +34,7 @@ NO_ARITHMETIC = frozenset(
         "forced_bos_token_id",
         "forced_eos_token_id",
         "gradient_checkpointing",
+        "id2label",
         "init_std",
         "initializer_factor",
         "initializer_range",
@@ -46,6 +48,7 @@ NO_ARITHMETIC = frozenset(
         "no_repeat_ngram_size",
         "num_beam_groups",
         "num_beams",
+        "num_labels",
         "num_return_sequences",
         "output_attentions",
         "output_hidden_states",
@@ -66,8 +69,10 @@ NO_ARITHMETIC = frozenset(
         "top_k",
         "top_p",
         "torch_dtype",
+        "torchscript",
         "transformers_version",
         "typical_p",
+        "use_bfloat16",
         "use_cache",
     }
 )
@@ -114,9 +119,16 @@ class Settings:
         """A finite number that is not negative; with no default it must be there."""
         value = self._take(name, default)
         value = default if value is None else value  # as Hugging Face writes what is not set
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= float_info.max:
             raise self.wrong(name, "a number that is not negative", value)
         return float(value)
+
+    def positive(self, name: str, default: float | None = None) -> float:
+        """A finite number above zero; with no default it must be there."""
+        value = self.number(name, default)
+        if not value:
+            raise self.wrong(name, "a number above 0", value)
+        return value
 
     def share(self, name: str, default: float) -> float:
         """A number from 0 to below 1."""
@@ -176,7 +188,6 @@ class Settings:
 
     def classes(self) -> int:
         """How many classes, from their names; two where nothing is said."""
-        self.ignore("id2label", "num_labels")
         labels = self.values.get("id2label")
         if labels is None:
             return self.integer("num_labels", 2)

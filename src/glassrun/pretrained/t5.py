@@ -73,13 +73,17 @@ def plan(settings: Settings, names: Collection[str]) -> Plan:
     settings.fixed("relative_attention_max_distance", 128)
     settings.fixed("is_decoder", False)
     settings.fixed("is_encoder_decoder", True)
-    settings.ignore("classifier_dropout", "dense_act_fn", "is_gated_act", "n_positions")
+    settings.ignore("classifier_dropout", "n_positions")
     said = settings.flag("tie_word_embeddings", True)
     scales_logits = settings.flag("scale_decoder_outputs", said)
     tied = said or OUTPUT not in names
     dropout = settings.share("dropout_rate", 0.1)
     activation = settings.choice("feed_forward_proj", "relu", ACTIVATIONS)
     gated = activation in get_args(Gated)
+    form = settings.values.get("feed_forward_proj", "relu")
+    # What their code computes with: it follows from the form, unless a file says otherwise.
+    settings.fixed("dense_act_fn", "gelu_new" if form == "gated-gelu" else form.removeprefix("gated-"))
+    settings.fixed("is_gated_act", gated)
     encoder_layers = settings.layers("num_layers", 6)
     decoder_layers = settings.layers("num_decoder_layers", encoder_layers)
     vocabulary_size = settings.integer("vocab_size", 32128)

@@ -158,6 +158,9 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         dtypes = tuple(_READABLE.values())
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in dtypes:
             raise ModelError(f"{path}: the tensor {name!r} is of the type {tensor.dtype}, {tensor.layout}; convert it")
+        if tensor.is_meta or tensor.nbytes > tensor.untyped_storage().nbytes():
+            shape = " × ".join(map(str, tensor.shape))
+            raise ModelError(f"{path}: the tensor {name!r} of {shape} has fewer numbers in the file than it stands for")
     return dict(found)
 
 
