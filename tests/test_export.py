@@ -200,10 +200,8 @@ def test_a_model_of_hugging_faces(name: str, tmp_path: Path) -> None:
     from hugging_face import IMAGES, MODELS, TOKENS, logits
 
     axes = {"x": {0: "batch"} | ({} if name == "vit" else {1: "length"})}
-    original = MODELS[name]()
-    written = to_torch_export(
-        original, tmp_path / "model.pt2", Inputs({"x": IMAGES if name == "vit" else TOKENS}, axes)
-    )
+    original, given = MODELS[name](), IMAGES if name == "vit" else TOKENS
+    written = to_torch_export(original, tmp_path / "model.pt2", Inputs({"x": given}, axes))
     assert written.limits == (("x: length is at most 11",) if name == "bert" else ())
     program = torch.export.load(tmp_path / "model.pt2").module()
     assert torch.equal(program(given), logits(name, original))

@@ -330,8 +330,8 @@ def test_a_replay_whose_worker_is_killed_begins_again(made: Made, never_killed: 
     replaying = start("replay", run, "--workers", 2)
     wait_for(lambda: len(children(replaying.pid)) >= 2, "the workers")
     kill(children(replaying.pid)[1])
-    _, err = replaying.communicate(timeout=240)
-    assert replaying.returncode == 0, err.decode()
+    out, err = replaying.communicate(timeout=240)
+    assert replaying.returncode == 0, (out + err).decode()
     assert "going on by itself with 1 worker" in err.decode()
     assert bits_of(run) == never_killed
 
