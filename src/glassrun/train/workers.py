@@ -64,7 +64,7 @@ class Workers:
         with _connected():
             under_way = [dist.irecv(received[rank], rank) for rank in others]
             under_way += [dist.isend(sent[rank], rank) for rank in others]
-            if not all([message.wait() for message in under_way]):  # type: ignore[union-attr]
+            if not all(message.wait() for message in under_way):  # type: ignore[union-attr]
                 raise RuntimeError("a message was given up")
 
     def tree_sum(self, partial: Partial, tree: TreeSum, told: Sequence[int] = ()) -> list[list[int]]:
