@@ -24,8 +24,20 @@ def reference(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return found
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-@pytest.mark.parametrize("name", NAMES)
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [
+        ("odd-cnn", 2),
+        ("odd-lm", 2),
+        ("odd-pairs", 4),
+        pytest.param("odd-cnn", 4, marks=LONG),
+        pytest.param("odd-lm", 4, marks=LONG),
+        pytest.param("odd-pairs", 2, marks=LONG),
+    ],
+)
 def test_number_of_workers(
     name: str, workers: int, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
