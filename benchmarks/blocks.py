@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -121,19 +120,6 @@ def line(name: str, result: dict[str, Any]) -> str:
     times = ", ".join(f"{who} {value:.3g}" for who, value in result["milliseconds"].items())
     low, high = result["quartiles"]
     return f"{name}: {result['ratio']:.2f} ({low:.2f} to {high:.2f}) of {result['fastest_peer']}; ms: {times}"
-
-
-def machine() -> dict[str, Any]:
-    """The hardware, and how busy it was with other things."""
-    from glassrun.record.environment import cpu_model
-
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "load_average": round(os.getloadavg()[0], 2),
-    }
 
 
 if __name__ == "__main__":

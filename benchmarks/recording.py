@@ -33,6 +33,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from machine import machine
+
 HERE = Path(__file__).parent
 IN_TURN_STEPS, DECODER_STEPS = 200, 12
 
@@ -242,21 +244,6 @@ def made_up_text(path: Path) -> Path:
     letters = "".join(map(chr, range(32, 96))) + "\n"
     path.write_text("".join(random.Random(1).choices(letters, k=1_115_394)), encoding="utf-8")
     return path
-
-
-def machine() -> dict[str, Any]:
-    """The hardware, and how busy it was with other things when the runs began."""
-    import torch
-
-    from glassrun.record.environment import cpu_model
-
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "load_average_before": round(os.getloadavg()[0], 2),
-    }
 
 
 if __name__ == "__main__":
