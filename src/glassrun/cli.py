@@ -317,6 +317,42 @@ def report(run: RunArgument, data_path: DataOption = None) -> None:
 
 
 @app.command(
+    epilog="Examples: glassrun exhibit attention; glassrun exhibit --all --run runs/digits-cnn-20261123-101500"
+)
+def exhibit(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The exhibit.", show_default="all")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All of them, on one page.")] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Shown where it fits.", show_default="small ones of their own"),
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Your own sentence.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Your own picture.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", metavar="DIR", help="Also each figure as SVG and PNG.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page.", show_default="NAME.html")
+    ] = None,
+) -> None:
+    """Explain a subject on a real model: one page that opens with no network."""
+    from glassrun import run as runs
+    from glassrun.look.exhibits.page import write
+
+    written = write(
+        name,
+        everything=all_,
+        run=None if run is None else runs.load(run),
+        text=text,
+        image=image,
+        pictures=pictures,
+        out=out,
+        tell=lambda said: typer.echo(said, err=True),
+    )
+    typer.echo(f"exhibit: {_shown(written)}")
+
+
+@app.command(
     epilog="Examples: glassrun show runs/digits-cnn-20261123-101500 --json; "
     "glassrun show digits-cnn --set schedule.kind=linear"
 )

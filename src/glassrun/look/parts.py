@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
@@ -19,8 +18,13 @@ from glassrun.data.tokenizers import BEGIN, END
 from glassrun.generate.decoding import Greedy, Sampling, key
 from glassrun.generate.write import write
 from glassrun.generate.writers import TextWriter, TranslationWriter
-from glassrun.look import figures
 from glassrun.look.capture import Capture, capturing
+from glassrun.look.figures import attention as attention_figures
+from glassrun.look.figures import confusion as confusion_figures
+from glassrun.look.figures import feature_maps as feature_map_figures
+from glassrun.look.figures import positions as position_figures
+from glassrun.look.figures.style import svg
+from glassrun.look.page import Figure, Part, Table
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.positions import LearnedPositions, SinusoidalPositions
 from glassrun.tasks.base import Task, logits_of
@@ -35,37 +39,6 @@ _SEARCHED_PAIRS = 200
 _SAMPLE_TOKENS = 400
 _SHOWN_PREDICTIONS = 12
 _EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with its title and what is to be seen in it."""
-
-    svg: str
-    title: str = ""
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; `numbers` are the columns that hold numbers; a folded one opens on a click."""
-
-    rows: Sequence[Sequence[str]]
-    head: Sequence[str] = ()
-    title: str = ""
-    numbers: Sequence[int] = ()
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the report."""
-
-    title: str
-    text: str = ""
-    figures: Sequence[Figure] = field(default_factory=tuple)
-    tables: Sequence[Table] = field(default_factory=tuple)
-    code: str = ""
 
 
 def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part]:
@@ -156,7 +129,7 @@ def _image_parts(
             "Feature maps",
             f"The first image of the {split} split{_said(images, encoding, output)}, and what the filters of each "
             "layer make of it. Each row has one scale, from dark (its smallest value) to bright (its largest).",
-            figures=[Figure(figures.images(rows))],
+            figures=[Figure(svg(feature_map_figures.images(rows)))],
         )
     if encoding.target != "class":
         yield _predicted(model, images, split, encoding)
@@ -166,7 +139,7 @@ def _image_parts(
     yield Part(
         "Confusion matrix",
         f"The {split} split: {right} of {counts.sum()} images are on the diagonal, where the prediction is right.",
-        figures=[Figure(figures.confusion(counts, encoding.classes))],
+        figures=[Figure(svg(confusion_figures.confusion(counts, encoding.classes)))],
     )
 
 
@@ -241,12 +214,16 @@ def _pair_parts(
     self_figures, cross_figures = [], []
     for name, weights in seen.attention.items():
         if weights.shape[-1] == len(source) and "cross" in name:
-            drawn = figures.attention(_heads(weights), target[1:], source, "token being written", "source token")
+            drawn = svg(
+                attention_figures.attention(_heads(weights), target[1:], source, "token being written", "source token")
+            )
             cross_figures.append(Figure(drawn, _readable(name)))
         else:
             tokens = source if weights.shape[-1] == len(source) and "encoder" in name else target[:-1]
             self_figures.append(
-                Figure(figures.attention(_heads(weights), tokens, tokens, "query", "key"), _readable(name))
+                Figure(
+                    svg(attention_figures.attention(_heads(weights), tokens, tokens, "query", "key")), _readable(name)
+                )
             )
     if cross_figures:
         yield Part(
@@ -318,7 +295,7 @@ def _filled_in(model: nn.Module, task: MaskedLanguageModelling, encoding: TextEn
 def _text_attention(seen: Capture, encoding: TextEncoding, tokens: Tensor) -> Iterator[Part]:
     shown = encoding.tokenizer.shown(tokens.tolist())
     drawn = [
-        Figure(figures.attention(_heads(weights), shown, shown, "query", "key"), _readable(name))
+        Figure(svg(attention_figures.attention(_heads(weights), shown, shown, "query", "key")), _readable(name))
         for name, weights in seen.attention.items()
     ]
     if drawn:
@@ -358,6 +335,10 @@ def _position_parts(model: nn.Module) -> Iterator[Part]:
         yield Part(
             "Position encoding",
             f"{text} Attention alone does not know the order of its tokens; this is added to each token's embedding.",
-            figures=[Figure(figures.positions(shown), caption=f"The first {len(shown)} of {len(table)} positions.")],
+            figures=[
+                Figure(
+                    svg(position_figures.positions(shown)), caption=f"The first {len(shown)} of {len(table)} positions."
+                )
+            ],
         )
         return  # source and target have the same kind

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glassrun.errors import BadInput, MissingDependency, ModelError, RunFolderError
-from glassrun.look import figures
-from glassrun.look.parts import Figure, Part, Table, model_parts
+from glassrun.errors import BadInput, ModelError, RunFolderError
+from glassrun.look.figures.curves import curves
+from glassrun.look.figures.style import svg
+from glassrun.look.page import Figure, Part, Table
+from glassrun.look.parts import model_parts
+from glassrun.look.render import render
 from glassrun.record.files import write_atomic
 from glassrun.record.run_folder import RECORDED, checkpoint_paths
 from glassrun.show import metric_text, summary
@@ -60,7 +62,7 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
     else:
         with _one_thread():  # small operations are slower on several, and much slower beside other programs
             parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
-    page = _template().render(
+    page = render(
         title=values["name"],
         subtitle=_subtitle(values),
         tiles=_tiles(values),
@@ -83,15 +85,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _template() -> Any:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise MissingDependency("jinja2", "the report", extra="figures") from None
-    text = resources.files("glassrun.look").joinpath("report.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
 
 
 def _subtitle(values: Mapping[str, Any]) -> str:
@@ -139,14 +132,14 @@ def _curves(run: Run, text: str, warmup: int = 0) -> Part:
     if not lines:
         return Part("Loss and learning rate", "No step has a finite loss.")
     shown = lines[::every]
-    drawn = figures.curves(
+    drawn = curves(
         [step.step for step in shown],
         [step.loss for step in shown],
         [step.learning_rate for step in shown],
         evaluations,
         warmup,
     )
-    return Part("Loss and learning rate", text, figures=[Figure(drawn)])
+    return Part("Loss and learning rate", text, figures=[Figure(svg(drawn))])
 
 
 def _looks(run: Run, notes: list[str]) -> Iterator[Part]:

@@ -1,0 +1,1 @@
+"""The ten exhibits: each explains one subject on a real model or run."""

@@ -1,0 +1,14 @@
+"""Multi-head attention."""
+
+from __future__ import annotations
+
+from glassrun.look.exhibits.base import Exhibit, Material
+from glassrun.look.page import Part
+
+
+def make(material: Material) -> Part:
+    """The exhibit's part of the page."""
+    raise NotImplementedError
+
+
+EXHIBIT = Exhibit("multi-head-attention", "Multi-head attention", "", lambda _: False, make)

@@ -1,0 +1,14 @@
+"""Positional encoding."""
+
+from __future__ import annotations
+
+from glassrun.look.exhibits.base import Exhibit, Material
+from glassrun.look.page import Part
+
+
+def make(material: Material) -> Part:
+    """The exhibit's part of the page."""
+    raise NotImplementedError
+
+
+EXHIBIT = Exhibit("positional-encoding", "Positional encoding", "", lambda _: False, make)

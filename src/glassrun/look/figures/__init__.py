@@ -1,0 +1,1 @@
+"""The figures: each one function from arrays to a matplotlib figure, usable alone."""
