@@ -44,7 +44,7 @@ def run(job: dict[str, Any], _tell: Callable[[dict[str, Any]], None]) -> dict[st
         trainer._held = held[compare]  # type: ignore[method-assign]
         slices = trainer.batches.slices(trainer.batches.examples(step))
         started = time.thread_time()
-        trainer.train_step(step, slices)
+        trainer.train_step(slices)
         if step > WARMUP:
             seconds[compare].append(time.thread_time() - started)
     return {"with": sorted(seconds[True]), "without": sorted(seconds[False]), "inside": sorted(inside)}

@@ -41,11 +41,14 @@ def run(job: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str
             folder = RunFolder.create(Path(scratch) / "run", recipe, [])
             start = writer._begin(folder, state, {"world_size": workers.world_size}, lambda _: None)
             journal = Writing(folder, recorded.ledger_names, start, lambda _: None)
-        for step in range(1, job["steps"] + 1):
+        steps = range(1, job["steps"] + 2)
+        batches = {on: trainer.batches.each(steps, 0) for on, trainer in ((True, recorded), (False, unrecorded))}
+        coming = {on: next(made) for on, made in batches.items()}
+        for step in steps[:-1]:
             for on in (step % 2 == 0, step % 2 == 1):
-                trainer = recorded if on else unrecorded
                 begun = time.process_time(), time.perf_counter()
-                outcome = trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+                slices, coming[on] = coming[on], next(batches[on])
+                outcome = (recorded if on else unrecorded).train_step(slices, coming[on])
                 if on:
                     journal.step(outcome)
                 found[on].append((time.process_time() - begun[0], time.perf_counter() - begun[1]))

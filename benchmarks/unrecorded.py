@@ -10,7 +10,8 @@ from torch import Tensor
 from glassrun import config
 from glassrun.record.fingerprint import Fixed
 from glassrun.train.journal import Silent
-from glassrun.train.loop import Trainer
+from glassrun.train.loading import Slices
+from glassrun.train.loop import Outcome, Trainer
 from glassrun.train.state import load_data, prepare, set_numerics
 from glassrun.train.workers import Workers
 
@@ -22,11 +23,19 @@ class Unrecorded(Trainer):
         del words, present
         return []
 
+    def train_step(self, slices: Slices, following: Slices | Exception | None = None) -> Outcome:
+        """The counts go alone: there are no fingerprints to go with."""
+        del following
+        return super().train_step(slices)
+
+    def _told(self, *own: Sequence[int]) -> list[list[list[int]]]:
+        return [[[]] for _ in own]
+
     def _all_prints(
-        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
-    ) -> tuple[list[list[int | None]], list[list[int]]]:
-        del own, alike
-        return [[None] * len(tensors) for tensors in groups], [[]]
+        self, groups: Sequence[Sequence[Tensor | None]], prints: Sequence[Sequence[int]]
+    ) -> list[list[int | None]]:
+        del prints
+        return [[None] * len(tensors) for tensors in groups]
 
     def _held(self, buffers: str) -> list[int]:
         del buffers

@@ -21,7 +21,7 @@ def state_of(made: Made, name: str, module: nn.Module | None = None, /, **overri
 
 def step(trainer: Trainer, number: int) -> Outcome:
     """One step."""
-    return trainer.train_step(number, trainer.batches.slices(trainer.batches.examples(number)))
+    return trainer.train_step(trainer.batches.slices(trainer.batches.examples(number)))
 
 
 def watched(trainer: Trainer) -> list[list[Tensor | None]]:

@@ -222,3 +222,20 @@ def test_slices_of_a_batch_share_no_memory() -> None:
     first["image"].fill_(-1)
     assert second["label"].tolist() == before
     assert len({tensor.untyped_storage().data_ptr() for batch in (first, second) for tensor in batch.values()}) == 4
+
+
+def test_what_a_batch_raises_comes_after_the_batches_before_it() -> None:
+    """Slices are asked for one step before their turn: that step must still be done and recorded."""
+    make = batches_of()
+    good = Numbered(11)
+
+    class Broken(Numbered):
+        def example(self, index: int, epoch: int) -> dict[str, Any]:
+            if epoch == 2:
+                raise OSError("the disk is gone")
+            return good.example(index, epoch)
+
+    make.split = Broken(11)  # type: ignore[assignment]
+    *before, last = make.each(range(1, 9), 0)
+    assert [slices.step for slices in before if isinstance(slices, Slices)] == [1]  # of 11 examples, 6 a batch
+    assert isinstance(last, OSError)

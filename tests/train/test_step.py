@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 import glassrun as api
 from glassrun.data.order import Order
 from glassrun.record.fingerprint import Fingerprinter
-from glassrun.train.loop import Trainer
+from glassrun.train.evaluate import Evaluation
+from glassrun.train.loading import Examples
+from glassrun.train.loop import Outcome, Trainer
+from glassrun.train.state import State
 from glassrun.train.workers import Workers
 from in_process import state_of, step, watched
 from support import Made
@@ -88,6 +92,55 @@ def test_dropout_differs_between_steps_and_between_slices_and_comes_again(made: 
     assert not set(other) & set(runs[0])
 
 
+class Journal:
+    """Remembers the steps that it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def step(self, outcome: Outcome) -> None:
+        self.steps.append(outcome.step.step)
+
+    def evaluation(self, evaluation: Evaluation) -> None: ...
+    def checkpoint(self, state: State) -> None: ...
+
+
+def test_counts_of_the_next_step_ride_on_the_message_of_this_one(made: Made) -> None:
+    """Of a model without buffers: one message a step beside the gradients', and one before the first."""
+    sent: list[int] = []
+
+    class Counting(Workers):
+        def gather(self, values: Sequence[int]) -> list[list[int]]:
+            sent.append(len(values))
+            return super().gather(values)
+
+    steps, rarely = 5, {"train.eval_every": 100, "train.checkpoint_every": 100}
+    trainer = Trainer(state_of(made, "odd-lm", **{"train.steps": 100, **rarely}), Counting())
+    trainer._check_start()
+    beginning = len(sent)
+    trainer.run(Journal(), steps)
+    of_steps = sent[2 * beginning :]
+    assert of_steps[0] == 2, "the losses and tokens of the first step"
+    assert len(of_steps) == 1 + steps
+    assert len(set(of_steps[1:-1])) == 1
+    assert of_steps[-1] == of_steps[1] - 2, "after the last step none is coming"
+
+
+def test_a_step_is_recorded_though_the_next_batch_cannot_be_made(made: Made) -> None:
+    trainer = Trainer(state_of(made, "odd-cnn"), Workers())
+    examples, journal = trainer.batches.examples, Journal()
+
+    def failing(step: int) -> Examples:
+        if step == 3:
+            raise OSError("the disk is gone")
+        return examples(step)
+
+    trainer.batches.examples = failing  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="the disk is gone"):
+        trainer.run(journal, 4)
+    assert journal.steps == [1, 2]
+
+
 class Reusing(nn.Module):
     """Uses one weight twice: under autocast the second use takes the first one's cast from a cache."""
 
@@ -115,7 +168,7 @@ def test_autocast_keeps_no_cast(made: Made) -> None:
             loss = F.cross_entropy(model(batch["image"]), batch["label"], reduction="sum") / 12
         loss.backward()  # type: ignore[no-untyped-call]
         alone.append([parameter.grad for parameter in model.parameters()])
-    trainer.train_step(2, batches)
+    trainer.train_step(batches)
     for found, expected in zip(slices[4:], alone, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))  # type: ignore[arg-type]
 

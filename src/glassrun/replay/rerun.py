@@ -100,7 +100,7 @@ def _repeat(trainer: Trainer, job: dict[str, Any], tell: Tell) -> int | None:
     """Train up to the step before the one in question; the first step that is not as recorded, or None."""
     last = job["step"] if job["split"] else job["step"] - 1
     for step in range(trainer.state.step + 1, last + 1):
-        outcome = trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+        outcome = trainer.train_step(trainer.batches.slices(trainer.batches.examples(step)))
         tell({"event": "rerun", "step": step, "of": last})
         expected = job["lines"].get(str(step))
         if expected is not None and outcome.step.fields() != expected:
@@ -117,7 +117,7 @@ def _step(trainer: Trainer, step: int, traced: Tracing) -> dict[str, Any]:
     traced.leave_out_ours()
     before = _state(state, slices)
     with traced.around(state.model):
-        outcome = trainer.train_step(step, slices)
+        outcome = trainer.train_step(slices)
     chosen = trainer.batches.order.batch(step, trainer.batches.size)
     keys = [[int(epoch), int(index), split.key(int(index)).hex()] for epoch, index in chosen]
     return {"fields": outcome.step.fields(), "state": before, "examples": keys, "evaluation": None}

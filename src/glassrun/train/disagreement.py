@@ -93,7 +93,7 @@ def who_follows(evidence: Evidence, trainer: Trainer, parameters: str | None) ->
     """
     try:
         for step in range(trainer.state.step + 1, evidence.step):
-            trainer.train_step(step, trainer.batches.slices(trainer.batches.examples(step)))
+            trainer.train_step(trainer.batches.slices(trainer.batches.examples(step)))
     except WorkersDisagree:  # again: nothing that is computed here can be trusted
         return None
     repeated = trainer.parameters_fingerprint() == parameters

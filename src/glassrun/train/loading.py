@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from glassrun.data.order import Order
 from glassrun.data.source import Split
-from glassrun.tasks.answers import checked_batch
+from glassrun.tasks.answers import checked_batch, checked_count
 from glassrun.tasks.base import Batch, Task
 from glassrun.train.attributes import Attributes
 from glassrun.train.memory import owned
@@ -30,10 +30,12 @@ class Examples:
 
 @dataclass(frozen=True)
 class Slices:
-    """This worker's slices of one global batch: their places in the batch, and their tensors."""
+    """This worker's slices of one global batch: their places in the batch, their tensors, their losses and tokens."""
 
+    step: int
     places: range
     batches: list[Batch]
+    counts: list[int]
     epoch: int
     examples: int
 
@@ -69,12 +71,29 @@ class TrainingBatches:
 
     def slices(self, found: Examples) -> Slices:
         """The same as tensors."""
-        batches = []
+        batches, counts = [], []
         for place, examples in zip(self.places, found.slices, strict=True):
             self.attributes.set_generators(self.seed, "batch", found.step, place)
             batches.append(collate(self.task, examples))
             self.attributes.restore()
-        return Slices(self.places, batches, found.epoch, self.size)
+            counts.append(self._counts(batches[-1]))
+            self.attributes.restore()
+        total = [sum(column) for column in zip(*counts, strict=True)]
+        return Slices(found.step, self.places, batches, total, found.epoch, self.size)
+
+    def _counts(self, batch: Batch) -> list[int]:
+        """How many losses and tokens a slice has, as whole numbers."""
+        return [checked_count(self.task.count(batch), "count"), checked_count(self.task.tokens(batch), "tokens")]
+
+    def each(self, steps: range, threads: int) -> Iterator[Slices | Exception]:
+        """The slices of each step in order; where they cannot be made, as the last what was raised.
+
+        It is handed on, not raised, because slices are asked for one step before their turn.
+        """
+        try:
+            yield from map(self.slices, ahead(self.examples, steps, threads))
+        except Exception as error:  # the user's data or task may raise anything
+            yield error
 
 
 def evaluation_slices(

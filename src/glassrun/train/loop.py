@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import isfinite
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from glassrun.errors import ModelError, NotFinite, WorkersDisagree
 from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, Fixed, combine, stored_name
 from glassrun.record.ledger import Step
-from glassrun.tasks.answers import checked_count, checked_loss
+from glassrun.tasks.answers import checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import clipping
 from glassrun.train import optimizer as optimizers
@@ -24,7 +25,7 @@ from glassrun.train.buffers import StepBuffers
 from glassrun.train.disagreement import Evidence, disagreement, word_sum
 from glassrun.train.evaluate import Evaluation, evaluate
 from glassrun.train.failures import explained
-from glassrun.train.loading import Slices, TrainingBatches, ahead
+from glassrun.train.loading import Slices, TrainingBatches
 from glassrun.train.memory import Layout
 from glassrun.train.parameters import ParameterGuard
 from glassrun.train.schedule import learning_rate
@@ -66,6 +67,7 @@ class Trainer:
         self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
         self.untrained = [(stored_name(name, tensor), tensor) for name, tensor in untrained(state)]
         self.prints = prints_of_each(self.parameters, workers.world_size)
+        self.counts: dict[int, list[int]] = {}  # of the step to come: its losses and tokens, if they have been told
         self.tree = TreeSum(Layout(self.sums, self.shards), torch.device(recipe.numerics.device))
         self.buffers = StepBuffers(state.model, self.shards, self.fingerprinter)
         self.attributes = Attributes(state.model, state.task)
@@ -91,9 +93,14 @@ class Trainer:
         recipe, train = self.state.recipe, self.state.recipe.train
         steps = range(self.state.step + 1, last + 1)
         self._check_start()
-        for found in ahead(self.batches.examples, steps, recipe.data.workers):
-            step = found.step
-            outcome = self.train_step(step, self.batches.slices(found))
+        coming = self.batches.each(steps, recipe.data.workers)
+        slices = next(coming, None)
+        while slices is not None:
+            if isinstance(slices, Exception):
+                raise slices
+            following = next(coming, None)
+            step = slices.step
+            outcome = self.train_step(slices, following)
             journal.step(outcome)
             if outcome.problem:
                 raise NotFinite(outcome.problem)
@@ -105,14 +112,19 @@ class Trainer:
             if step % train.checkpoint_every == 0 or step == train.steps:
                 self._check_optimizer()
                 journal.checkpoint(self.state)
+            slices = following
 
-    def train_step(self, step: int, slices: Slices) -> Outcome:
-        """One step: every slice forward and backward alone, sums by the fixed tree, one update alike on all workers."""
+    def train_step(self, slices: Slices, following: Slices | Exception | None = None) -> Outcome:
+        """One step: every slice forward and backward alone, sums by the fixed tree, one update alike on all workers.
+
+        Arguments:
+            slices: this worker's part of the batch.
+            following: that of the next step, whose counts are told with this step's fingerprints: one message less.
+        """
         started = time.perf_counter()
-        state = self.state
-        counts = self._totals([self._counts(batch) for batch in slices.batches])
+        state, step = self.state, slices.step
+        counts = self.counts.pop(step, None) or _totals(self.workers.gather(slices.counts))
 
-        self.attributes.restore()  # what counting has left
         self.buffers.begin()
         self.guard.begin()
         losses = []
@@ -143,11 +155,12 @@ class Trainer:
 
         buffers_print = combine((name, self.fingerprinter(tensor)) for name, tensor in self.untrained)
         own_prints += self._own_prints(self.words, [True] * len(self.words))
-        (gradient_prints, parameter_prints), held = self._all_prints(
-            [gradients, self.parameters], own_prints, alike=self._held(buffers_print)
-        )
+        prints, held, coming = self._told(own_prints, self._held(buffers_print), _counts_of(following))
         if any(values != held[0] for values in held):
             raise self._disagreement(step, gradients, rate)
+        if following is not None:
+            self.counts = {step + 1: _totals(coming)}
+        gradient_prints, parameter_prints = self._all_prints([gradients, self.parameters], prints)
         state.step = step
         fields = Step(
             step=step,
@@ -195,11 +208,6 @@ class Trainer:
             prints = self.workers.gather([self.fingerprinter(tensor) for tensor in tensors.values()])
             raise disagreement(state.step, names, prints)
 
-    def _counts(self, batch: Batch) -> list[int]:
-        """How many losses and tokens a slice has, as whole numbers."""
-        task = self.state.task
-        return [checked_count(task.count(batch), "count"), checked_count(task.tokens(batch), "tokens")]
-
     def _forward_backward(self, batch: Batch, count: int) -> float:
         """Gradients of this slice's share of the loss into `.grad`; the share itself."""
         for parameter in self.parameters:
@@ -213,12 +221,6 @@ class Trainer:
                     f"the gradient of {name} is sparse: expected dense ones (for nn.Embedding sparse=False)"
                 )
         return float(share.detach().double())
-
-    def _totals(self, per_slice: list[list[int]]) -> list[int]:
-        """Column sums over all slices of the batch."""
-        own = [sum(column) for column in zip(*per_slice, strict=True)]
-        total = [sum(column) for column in zip(*self.workers.gather(own), strict=True)]
-        return [max(total[0], 1), *total[1:]]
 
     def _of_own_slices(self, losses: list[float], batches: list[Batch]) -> list[int]:
         """Loss and fingerprint of each slice of this worker."""
@@ -258,21 +260,26 @@ class Trainer:
         own = self.prints[self.workers.rank]
         return [0 if i is None or not present[i] else self.fingerprinter.of_words(words[i]) for i in own]
 
+    def _told(self, *own: Sequence[int]) -> list[list[list[int]]]:
+        """For each of these lists what every worker has in it, by rank; one message tells them all."""
+        everyone = self.workers.gather([value for part in own for value in part])
+        ends = list(accumulate(map(len, own), initial=0))
+        return [[theirs[start:end] for theirs in everyone] for start, end in pairwise(ends)]
+
     def _all_prints(
-        self, groups: Sequence[Sequence[Tensor | None]], own: Sequence[int], *, alike: Sequence[int]
-    ) -> tuple[list[list[int | None]], list[list[int]]]:
-        """For each group of tensors the fingerprints, from the parts of all workers; and what all should have alike."""
-        everyone = self.workers.gather([*own, *alike])
+        self, groups: Sequence[Sequence[Tensor | None]], prints: Sequence[Sequence[int]]
+    ) -> list[list[int | None]]:
+        """For each group of tensors the fingerprints, from the parts of all workers."""
         found, start, each = [], 0, len(self.prints[0])
         for tensors in groups:
             values: list[int | None] = [None] * len(tensors)
-            for places, theirs in zip(self.prints, everyone, strict=True):
+            for places, theirs in zip(self.prints, prints, strict=True):
                 for i, value in zip(places, theirs[start : start + each], strict=True):
                     if i is not None and tensors[i] is not None:
                         values[i] = value
             found.append(values)
             start += each
-        return found, [values[start:] for values in everyone]
+        return found
 
     def _held(self, buffers: str) -> list[int]:
         """What stands for all that this worker holds after a step; nothing where there is nobody to compare with."""
@@ -295,6 +302,19 @@ class Trainer:
 
     def _stored_names(self, tensors: Sequence[Tensor]) -> list[str]:
         return [stored_name(name, tensor) for name, tensor in zip(self.names, tensors, strict=True)]
+
+
+def _counts_of(following: Slices | Exception | None) -> list[int]:
+    """What a worker tells of the next step's counts; where that cannot be made, the worker stops when it comes."""
+    if following is None:
+        return []
+    return [0, 0] if isinstance(following, Exception) else following.counts
+
+
+def _totals(counts: Sequence[Sequence[int]]) -> list[int]:
+    """How many losses, at least one, and tokens the whole batch has, from what each worker counted."""
+    losses, tokens = (sum(column) for column in zip(*counts, strict=True))
+    return [max(losses, 1), tokens]
 
 
 CALL = 2**15  # what a fingerprint costs beside its tensor's bytes, in bytes read in that time (measured: 8 to 11 µs)
