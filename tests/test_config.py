@@ -784,6 +784,11 @@ def test_yaml_that_means_no_usable_number(text: str, message: str) -> None:
         parse_yaml(text, "file.yaml")
 
 
+def test_an_override_of_no_usable_number_names_it_once() -> None:
+    with pytest.raises(ConfigError, match=r"^--set train\.steps=9{30}: expected a number of at most 64 bits$"):
+        parse_override("train.steps=" + "9" * 30)
+
+
 def test_a_warmup_beyond_all_measure_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"schedule\.warmup_epochs"):
         config.load("digits-cnn", {"schedule": {"warmup_epochs": 1e308}})

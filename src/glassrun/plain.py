@@ -37,6 +37,9 @@ def plain_values(values: Any, where: str) -> Any:
     """
     room = _MOST_VALUES
 
+    def at(path: tuple[str, ...]) -> str:
+        return ": ".join(filter(None, (where, ".".join(path))))
+
     def copy(value: Any, path: tuple[str, ...] = ()) -> Any:
         nonlocal room
         room -= 1
@@ -50,9 +53,9 @@ def plain_values(values: Any, where: str) -> Any:
         if isinstance(value, (list, tuple, set)):
             return [copy(inner, (*path, str(place))) for place, inner in enumerate(value)]
         if isinstance(value, float) and not isfinite(value):
-            raise ConfigError(f"{where}: {'.'.join(path)}: expected a finite number, found {value}")
+            raise ConfigError(f"{at(path)}: expected a finite number, found {value}")
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # nor can all of them be written out again
-            raise ConfigError(f"{where}: {'.'.join(path)}: expected a number of at most 64 bits")
+            raise ConfigError(f"{at(path)}: expected a number of at most 64 bits")
         return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
     return copy(values)

@@ -150,3 +150,8 @@ def test_a_layout_of_nothing_takes_no_memory() -> None:
     layout = Layout([], 4)
     assert layout.new(torch.device("cpu")) == {}
     assert layout.views({}) == []
+
+
+def test_a_model_that_is_larger_than_the_memory_is_the_recipes_mistake(made: Made) -> None:
+    with pytest.raises(ModelError, match=r"does not fit this machine's memory.*takes [\d,]+ bytes"):
+        state_of(made, "odd-cnn", **{"model.hidden": 2**31 - 1, "model.channels": [4096]})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from glassrun.tasks.base import Task
 from glassrun.train import optimizer as optimizers
 from glassrun.train.average import WeightAverage
 from glassrun.train.memory import own_parameters_and_buffers
+
+_NO_MEMORY = "allocate memory"  # in what torch raises where the machine has not got it
 
 
 @dataclass
@@ -85,7 +88,7 @@ def prepare(recipe: Recipe, dataset: Any) -> State:
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     set_generators(seed, "init")
     task = task_registry.build(recipe.task, dataset, recipe.train.label_smoothing)
-    model = model_registry.build(recipe.model, task_registry.facts_of(task, dataset), seed)
+    model = _built(recipe, task_registry.facts_of(task, dataset))
     set_numerics(recipe.numerics)  # again: a module of the user's may have set something when it was imported
     _check_parameters(model)
     own_parameters_and_buffers(model)
@@ -94,6 +97,17 @@ def prepare(recipe: Recipe, dataset: Any) -> State:
     if not optimizers.trained(model):
         raise ModelError("the model has no parameter to train")
     return start(recipe, dataset, task, model)
+
+
+def _built(recipe: Recipe, facts: Mapping[str, int]) -> nn.Module:
+    try:
+        return model_registry.build(recipe.model, facts, seed_of(recipe))
+    except RuntimeError as error:
+        if _NO_MEMORY not in str(error):
+            raise
+        asked = re.search(r"allocate (\d+) bytes", str(error))
+        what = f": one tensor of it takes {int(asked[1]):,} bytes" if asked else ""
+        raise ModelError(f"the model does not fit this machine's memory{what}. Make it smaller") from None
 
 
 def start(recipe: Recipe, dataset: Any, task: Task, model: nn.Module) -> State:
