@@ -314,7 +314,7 @@ def test_inputs_that_are_not_finite():
 
 def test_no_attention_is_an_error_only_where_it_is_asked_for():
     model, x = nn.Sequential(nn.Linear(2, 3)), torch.ones(1, 2)
-    with pytest.raises(CaptureError, match="no attention call was seen in the model.*attention=False"):
+    with pytest.raises(CaptureError, match=r"no attention call was seen in the model.*attention=False"):
         capture(model, x)
     assert dict(capture(model, x, activations="0").attention) == {}
     with pytest.raises(CaptureError, match="no attention call was seen in '0'"):

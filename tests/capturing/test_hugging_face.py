@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from hugging_face import BERT, CONVNEXT, GPT2, IMAGES, LLAMA, RESNET, T5, TOKENS, VIT, make
 
 from glassrun.capturing.capture import capture
+from hugging_face import BERT, CONVNEXT, GPT2, IMAGES, LLAMA, RESNET, T5, TOKENS, VIT, make
 
 PADDED = torch.ones(TOKENS.shape, dtype=torch.int64)
 PADDED[1, 4:] = 0

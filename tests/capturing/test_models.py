@@ -7,7 +7,6 @@ from torch import nn
 from glassrun.capturing.capture import capture
 from glassrun.models.cnn import CNN
 from glassrun.models.encoder_decoder import EncoderDecoder
-from glassrun.models.language_model import LanguageModel
 from glassrun.models.llama import llama
 from glassrun.models.vision_transformer import VisionTransformer
 from glassrun.nn.attention import MultiHeadAttention
@@ -76,7 +75,7 @@ def test_a_model_that_writes_token_by_token():
 
 def test_an_image_model_and_a_network_without_attention():
     image = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(4))
-    vision = VisionTransformer(1, 8, 8, 5, patch=4, num_layers=2, d_model=12, num_heads=3, d_ff=13)
+    vision = VisionTransformer(1, 8, 8, 5, patch_size=4, num_layers=2, d_model=12, num_heads=3, d_ff=13)
     found = capture(fill(vision), image).attention
     assert {(each.kind, each.masking, each.weights.shape[1]) for each in found.values()} == {("self", "none", 3)}
 

@@ -7,23 +7,22 @@ computed tensors, itself the left factor of a product with a computed tensor.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch._ops import OpOverload, OpOverloadPacket
+from torch import Tensor
 from torch.nn.attention.bias import CausalBias
 from torch.overrides import TorchFunctionMode
 
+from glassrun.capturing import functions
 from glassrun.capturing.attentions import AttentionCall, Fused, Written, folded_heads, four_axes, split_lead
 from glassrun.capturing.equations import Equation
 from glassrun.capturing.flow import Flow, Origin, bare, latest
+from glassrun.capturing.functions import factors_of, full_name, is_parameter
 from glassrun.capturing.maps import Kind, Masking
 from glassrun.capturing.masking import MASKED, masking_of
 from glassrun.errors import CaptureError
@@ -31,35 +30,6 @@ from glassrun.errors import CaptureError
 _SDPA = "torch.nn.functional.scaled_dot_product_attention"
 _MULTI_HEAD = "torch.nn.functional.multi_head_attention_forward"
 _WRITTEN = "softmax · V, written out"
-_PRODUCTS = frozenset(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"))
-
-_SDPA_SIGNATURE = inspect.Signature(
-    [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-        for name, default in {
-            "query": inspect.Parameter.empty,
-            "key": inspect.Parameter.empty,
-            "value": inspect.Parameter.empty,
-            "attn_mask": None,
-            "dropout_p": 0.0,
-            "is_causal": False,
-            "scale": None,
-            "enable_gqa": False,
-        }.items()
-    ]
-)
-_MULTI_HEAD_SIGNATURE = inspect.signature(F.multi_head_attention_forward)
-# The function first asks whether something overrides it; a mode does, for as long as it is active. This is its own code
-# with "no" for an answer, so that a mode sees what it calls.
-_MULTI_HEAD_BODY = FunctionType(
-    F.multi_head_attention_forward.__code__,
-    vars(F) | {"has_torch_function": lambda _: False},
-    F.multi_head_attention_forward.__name__,
-    F.multi_head_attention_forward.__defaults__,
-    F.multi_head_attention_forward.__closure__,
-)
-
-
 Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries
 
 
@@ -114,11 +84,11 @@ class Attention(TorchFunctionMode):
                 return self._softmax(func, name, args, kwargs)
             case "dropout":
                 return self._dropout(func, name, args, kwargs)
-            case product if product in _PRODUCTS:
+            case product if product in functions.PRODUCTS:
                 return self._product(func, name, args, kwargs)
         if ("attention" in name or "attn" in name) and self._place.wanted():
             raise CaptureError(
-                f"{self._place.described()} calls {_full_name(func, name)}, which gives no weights and cannot be "
+                f"{self._place.described()} calls {full_name(func, name)}, which gives no weights and cannot be "
                 "looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of transformers: "
                 "attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with attention=…"
             )
@@ -130,19 +100,19 @@ class Attention(TorchFunctionMode):
         return output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
-        given = _bound(_MULTI_HEAD_SIGNATURE, args, kwargs)
+        given = functions.of_multi_head(args, kwargs)
         if given is None:
             return func(*args, **kwargs)
         before = self._inside
         self._inside = _MultiHead(given["num_heads"], (given["bias_k"] is not None) + bool(given["add_zero_attn"]))
         try:
             with self:
-                return _MULTI_HEAD_BODY(*args, **kwargs)
+                return functions.MULTI_HEAD_BODY(*args, **kwargs)
         finally:
             self._inside = before
 
     def _fused(self, func: Any, args: Any, kwargs: Any) -> Any:
-        given = _bound(_SDPA_SIGNATURE, args, kwargs)
+        given = functions.of_sdpa(args, kwargs)
         if given is None:
             return func(*args, **kwargs)
         query, key, value = given["query"], given["key"], given["value"]
@@ -167,7 +137,7 @@ class Attention(TorchFunctionMode):
                     key=four_axes(key, lead, heads),
                     value=four_axes(value, lead, heads),
                     output=four_axes(output, lead, heads),
-                    mask=_mask(given["attn_mask"], lead, heads),
+                    mask=_mask(given["attn_mask"], query.device, lead, heads),
                     is_causal=given["is_causal"],
                     scale=given["scale"],
                 )
@@ -176,8 +146,8 @@ class Attention(TorchFunctionMode):
         return output
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, right, equation = _factors(bare(name), args, kwargs)
-        if left is None or right is None or _is_parameter(right):
+        left, right, equation = factors_of(bare(name), args, kwargs)
+        if left is None or right is None or is_parameter(right):
             return self._other(func, name, args, kwargs)
         factors = self._flow.of(left), self._flow.of(right)
         if factors[0].are_weights and (equation or right.ndim >= 2):
@@ -215,7 +185,7 @@ class Attention(TorchFunctionMode):
         return output
 
     def _written(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, value, text = _factors(bare(name), args, kwargs)
+        left, value, text = factors_of(bare(name), args, kwargs)
         equation = Equation.of(text) if text else None
         if text and equation is None:
             return self._other(func, name, args, kwargs)
@@ -262,56 +232,10 @@ class Attention(TorchFunctionMode):
             )
 
 
-def _bound(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
-    """The arguments by name; None where they do not fit, which the function itself then says."""
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:
-        return None
-    bound.apply_defaults()
-    return bound.arguments
-
-
-def _factors(function: str, args: Any, kwargs: Any) -> tuple[Tensor | None, Tensor | None, str | None]:
-    """The two factors of a product, and the equation if it has one; None where they are not two tensors."""
-    equation = None
-    if function == "einsum":
-        equation, *given = args if args else (kwargs.get("equation"),)
-        if len(given) == 1 and isinstance(given[0], tuple | list):
-            given = list(given[0])
-        if not isinstance(equation, str) or len(given) != 2:
-            return None, None, None
-        left, right = given
-    elif function == "baddbmm":
-        given = dict(zip(("input", "batch1", "batch2"), args, strict=False)) | kwargs
-        left, right = given.get("batch1"), given.get("batch2")
-    else:
-        given = dict(zip(("input", "other"), args, strict=False)) | kwargs
-        left, right = given.get("input"), given.get("other", given.get("mat2"))
-        if function == "rmatmul":
-            left, right = right, left
-    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
-        return None, None, None
-    return left, right, equation
-
-
-def _mask(given: Tensor | None, lead: torch.Size, heads: int) -> Tensor | None:
-    if isinstance(given, CausalBias):
-        given = given._materialize(torch.device("cpu"))
+def _mask(given: Tensor | None, device: torch.device, lead: torch.Size, heads: int) -> Tensor | None:
+    if isinstance(given, CausalBias):  # a mask that is only described
+        given = given._materialize(device)
     return None if given is None else four_axes(given, lead, heads)
-
-
-def _is_parameter(x: Tensor) -> bool:
-    """Whether it is a parameter or a view of one: a product with it is a projection."""
-    return isinstance(x, nn.Parameter) or isinstance(x._base, nn.Parameter)
-
-
-def _full_name(func: Any, name: str) -> str:
-    """A function for people."""
-    if isinstance(func, OpOverload | OpOverloadPacket):
-        return f"torch.ops.{func}"
-    module = getattr(func, "__module__", None)
-    return f"{module}.{name}" if module and "." not in name else name
 
 
 @contextmanager
