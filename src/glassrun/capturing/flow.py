@@ -68,7 +68,9 @@ class Flow:
 
     def of(self, tensor: Any) -> Origin:
         """What is known of a tensor."""
-        found: Origin = self._origins.get(tensor, UNKNOWN) if isinstance(tensor, Tensor) else UNKNOWN
+        found: Origin = UNKNOWN
+        if isinstance(tensor, Tensor):
+            found = self._origins.get(tensor, UNKNOWN)  # type: ignore[no-untyped-call]
         return found
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
