@@ -223,6 +223,11 @@ def vocabularies() -> tuple[WordTokenizer, WordTokenizer]:
     return WordTokenizer(english), WordTokenizer(german)
 
 
+def encoding_of_words() -> PairEncoding:
+    """How sentences become tokens: words, whatever the examples are."""
+    return PairEncoding(*vocabularies(), _MAX_LENGTH)
+
+
 def load(section: SentencesData, seed: int) -> Dataset:
     """Sentences drawn by (seed, number), split by a hash of the English one: none of a split is in another."""
     pairs = [example(seed, number) for number in range(section.examples)]
@@ -230,7 +235,7 @@ def load(section: SentencesData, seed: int) -> Dataset:
     parts = {name: [pairs[index] for index in chosen] for name, chosen in indices.items() if len(chosen)}
     if "train" not in parts:
         raise DataError(f"data.examples: {section.examples} are too few: none fell into the training split")
-    encoding = PairEncoding(*vocabularies(), _MAX_LENGTH)
+    encoding = encoding_of_words()
     splits, left_out = fitting(parts, encoding)
     described = manifest(
         section.source,
