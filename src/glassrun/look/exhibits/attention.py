@@ -106,7 +106,7 @@ def _how(done: Steps, shown: Maps, query: int) -> str:
     return (
         f"Every token has a key k and a value v, and the token that looks has a query q, each of d_k = {d_k} numbers "
         "that the layer computes from the token by a product with learned weights. The score q · k is large where "
-        f"query and key point the same way. It is divided by √d_k = {d_k**0.5:.3g}, for the sum of {d_k} products grows "
+        f"query and key point the same way. It is divided by √d_k = {d_k**0.5:.3g}, for a sum of {d_k} products grows "
         "with √d_k, and a softmax of large numbers gives nearly all to one token and passes nearly no gradient to the "
         "others. The softmax makes weights from the scores that are positive and sum to one, and the output of the "
         f"head is the sum of the values with these weights: what “{shown.queries[query]}” takes from each token."
