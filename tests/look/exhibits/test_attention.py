@@ -125,7 +125,7 @@ def test_memories_are_intact_of_another_sentence_and_zero(run: api.Run) -> None:
 def test_the_part_is_whole(part: Part) -> None:
     assert part.question
     assert part.formula.startswith('<math display="block">')
-    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True, True]
+    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 3
     assert all(figure.title and (figure.caption or figure.description) for figure in part.figures)
     memory = next(table for table in part.tables if "memory" in table.title.lower())
     assert [row[0] for row in memory.rows] == ["intact", "of “a white queen sleeps”", "all zeros"]
@@ -168,7 +168,7 @@ def test_a_text_that_cannot_be_read_is_told_before_anything_is_trained(
 def test_a_language_model_shows_its_last_token(made: Made, tmp_path: Path) -> None:
     run = api.train(made.recipe("odd-lm"), out=tmp_path / "run", workers=1)
     part = attention.make(Material(tmp_path, run=run, may_train=False))
-    assert len(part.figures) == 1
+    assert len(part.figures) == 2
     assert all("memory" not in table.title.lower() for table in part.tables)
     text = run.dataset.splits["validation"].tokens[:5]
     shown = run.dataset.encoding.tokenizer.shown(text.tolist())

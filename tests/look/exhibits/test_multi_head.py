@@ -73,7 +73,7 @@ def test_a_run_of_the_users_is_shown_without_training(
 ) -> None:
     monkeypatch.setattr(Material, "trained", lambda *_, **__: pytest.fail("trained"))
     part = multi_head.make(Material(tmp_path, run=run))
-    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True]
+    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 2
     unlike = next(table for table in part.tables if "unlike" in table.title)
     assert [row[0] for row in unlike.rows] == ["head 1", "head 2"]
     assert unlike.rows[0][1] == "0.00"

@@ -44,7 +44,7 @@ def test_what_is_written_is_the_likeliest_token_after_each(run: api.Run) -> None
 
 def test_the_part_is_whole(run: api.Run, tmp_path: Path) -> None:
     part = self_and_cross.make(Material(tmp_path, run=run, text="glass run", may_train=False))
-    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True]
+    assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 2
     assert "square, 10 × 10" in part.text
     assert "on a later token is 0 " in part.text
     proofs = next(table for table in part.tables if "proof" in table.title)
@@ -52,7 +52,7 @@ def test_the_part_is_whole(run: api.Run, tmp_path: Path) -> None:
     assert all(float(row[4]) < 1e-5 and float(row[5]) < 1e-4 for row in proofs.rows)
     looked = next(table for table in part.tables if table.title == "Where it looks")
     assert all(row[1] in "glass␣run⟩" for row in looked.rows)
-    view = part.figures[0].view
+    view = part.figures[1].view
     assert view is not None
     assert len(view.values["layers"]) == 6
     for name in part.source:

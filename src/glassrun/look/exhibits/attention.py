@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from glassrun.look.exhibits import words
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.page import Figure, Part, Table
-from glassrun.look.views import heatmap
 
 if TYPE_CHECKING:
     from glassrun.look.exhibits.arithmetic import Steps
@@ -64,7 +63,7 @@ def make(material: Material) -> Part:
         question=QUESTION,
         formula=FORMULA,
         text="\n\n".join(text),
-        figures=figures,
+        figures=[*figures, words.all_maps(reading, captured, maps[number].name)],
         tables=[*tables, words.proofs(captured)],
         source=source,
     )
@@ -183,14 +182,6 @@ def _memory_figure(memories: Sequence[Changed], reading: Reading) -> Figure:
         svg(memory_changed(table, names, reading.written)),
         title="How probable the translation is with another memory",
         caption="Each column is a token of the translation, after the true ones before it.",
-        view=heatmap(
-            table.astype(np.float32),
-            rows=names,
-            columns=reading.written,
-            row_title="memory",
-            column_title="token",
-            value_title="probability",
-        ),
     )
 
 

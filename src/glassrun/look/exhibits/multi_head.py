@@ -68,7 +68,7 @@ def make(material: Material) -> Part:
                 words.to_change("multi-head-attention", reading),
             ]
         ),
-        figures=[_figure(large, shown, reading, captured)],
+        figures=[_figure(large, shown), words.all_maps(reading, captured, name)],
         tables=[_heads_table(shown, found), _distance_table(apart), words.proofs(captured)],
         source=[
             "glassrun.nn.attention.MultiHeadAttention",
@@ -160,7 +160,7 @@ def _each(found: Silenced) -> str:
     )
 
 
-def _figure(large: _Large, shown: Maps, reading: Reading, captured: Captured) -> Figure:
+def _figure(large: _Large, shown: Maps) -> Figure:
     from glassrun.look.figures.attention import one_head_beside_four
     from glassrun.look.figures.style import svg
 
@@ -178,7 +178,6 @@ def _figure(large: _Large, shown: Maps, reading: Reading, captured: Captured) ->
         title=f"One head beside {len(titles)}: {shown.name}",
         caption="Each row is a token that looks and sums to one; all maps have one scale.",
         description=f"Attention maps of {large.title} and of {', '.join(titles)} over the same tokens.",
-        view=words.view(reading, captured),
     )
 
 

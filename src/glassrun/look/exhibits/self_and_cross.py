@@ -12,7 +12,7 @@ from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.page import Figure, Part, Table
 
 if TYPE_CHECKING:
-    from glassrun.capturing.maps import AttentionMap, Captured
+    from glassrun.capturing.maps import AttentionMap
     from glassrun.look.exhibits.words import Reading
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ def make(material: Material) -> Part:
                 words.to_change("self-and-cross-attention", reading),
             ]
         ),
-        figures=[_figure(reading, within, across, head, captured)],
+        figures=[_figure(reading, within, across, head), words.all_maps(reading, captured, across.name)],
         tables=[_looked_at(reading, across, head), words.proofs(captured)],
         source=[
             "glassrun.nn.transformer.EncoderLayer",
@@ -112,7 +112,7 @@ def _best(across: AttentionMap, head: int) -> Array:
     return best
 
 
-def _figure(reading: Reading, within: AttentionMap, across: AttentionMap, head: int, captured: Captured) -> Figure:
+def _figure(reading: Reading, within: AttentionMap, across: AttentionMap, head: int) -> Figure:
     from glassrun.look.figures.attention import self_beside_cross
     from glassrun.look.figures.style import svg
 
@@ -131,7 +131,6 @@ def _figure(reading: Reading, within: AttentionMap, across: AttentionMap, head: 
         title="Within the sentence, and from the translation to the sentence",
         caption="Left the encoder's self-attention, right the decoder's cross-attention; both have the source as keys.",
         description=f"Two attention maps: {names[0]}, and {names[1]}.",
-        view=words.view(reading, captured),
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassrun.errors import DataError, RunFolderError
+from glassrun.look import views
 from glassrun.look.exhibits.base import Material
-from glassrun.look.page import Table, View
-from glassrun.look.views import Maps, attention
+from glassrun.look.page import Figure, Table
+from glassrun.look.views import Maps
 from glassrun.show import metric_text
 
 if TYPE_CHECKING:
@@ -199,9 +200,19 @@ def layer_name(name: str) -> str:
     return f"{where}: {kind}" if where else kind
 
 
-def view(reading: Reading, captured: Captured) -> View:
-    """Every layer and head, to choose from."""
-    return attention([reading.maps(found) for found in captured.attention.values()])
+def all_maps(reading: Reading, captured: Captured, name: str) -> Figure:
+    """Every layer and head to choose from; what is printed is the layer `name`."""
+    from glassrun.look.figures.attention import attention
+    from glassrun.look.figures.style import svg
+
+    shown = reading.maps(captured.attention[name])
+    return Figure(
+        svg(attention(shown.weights, shown.queries, shown.keys, shown.query_title, shown.key_title)),
+        title="Every layer and head of this sentence",
+        caption=f"Choose layer and head, and hover a token or a cell for its weight. On paper: {shown.name}.",
+        description=f"Attention maps of the heads in {shown.name}.",
+        view=views.attention([reading.maps(found) for found in captured.attention.values()]),
+    )
 
 
 def proofs(captured: Captured) -> Table:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _SMALL = 8  # points
-_MOST_NUMBERS = 12  # columns whose numbers can be read
+_MOST_NUMBERS = 16  # columns whose numbers can be read
 
 
 def attention(weights: Array, queries: Sequence[str], keys: Sequence[str], query_title: str, key_title: str) -> Figure:
@@ -165,7 +165,7 @@ def memory_changed(probabilities: Array, memories: Sequence[str], tokens: Sequen
     """
     figure, axes = subplots(1, 1, size=(WIDTH, 0.9 + 0.4 * len(memories) + _label_height(tokens)))
     shown = axes.imshow(probabilities, cmap=WEIGHTS, vmin=0.0, vmax=1.0, aspect="auto")
-    if len(tokens) <= 2 * _MOST_NUMBERS:
+    if len(tokens) <= _MOST_NUMBERS:
         for row, column in np.ndindex(*probabilities.shape):
             value = probabilities[row, column]
             color = "white" if value > 0.6 else INK
