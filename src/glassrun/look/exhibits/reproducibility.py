@@ -200,7 +200,8 @@ def _parting(a: Run, b: Run, verdict: Verdict) -> str:
     return (
         f"Two runs that are not the same part somewhere. Here run B's rate falls to {_FINAL_RATE:g} instead of zero, "
         f"which cannot be seen before the warmup ends. The records part at step {found.step}, in the phase "
-        f"{found.phase}; the losses part at step {seen}, by {apart[seen - 1]:.1g}, where no curve would show it. {cause}"
+        f"{found.phase}; the losses part at step {seen}, by {apart[seen - 1]:.1g}, and are {apart[-1]:.1g} apart at "
+        f"the end. {cause}"
     )
 
 
@@ -214,8 +215,8 @@ def _replayed(run: Run) -> str:
 def _of_the_run(run: Run) -> str:
     return (
         "A run's bits follow from config, data, code, numerics and library versions, and from nothing else: not from "
-        "the number of workers, nor from being killed and resumed. The ledger proves it step by step: each line's chain "
-        "value is a digest over the line and the chain before it, so the last one stands for all "
+        "the number of workers, nor from being killed and resumed. The ledger proves it step by step: each line's "
+        "chain value is a digest over the line and the chain before it, so the last one stands for all "
         f"{len(run.ledger):,} steps. A replay runs them again in fresh processes and compares each line as it comes. "
         "The exhibit without a run trains pairs of runs, with and without a seed, and lays them on each other."
     )
