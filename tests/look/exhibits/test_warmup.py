@@ -24,7 +24,7 @@ PLAIN = {
 
 
 def watched(made: Made, warmup: int, **changes: object) -> Trained:
-    recipe = config.load(made.recipe("odd-lm", **PLAIN, **{"schedule.warmup_steps": warmup}, **changes))
+    recipe = config.load(made.recipe("odd-lm", **(PLAIN | {"schedule.warmup_steps": warmup} | changes)))
     return train_watched(recipe, load_data(recipe))
 
 

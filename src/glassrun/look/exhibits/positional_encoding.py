@@ -291,8 +291,8 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
     sinusoids = tables["sinusoidal"]
     yield (
         "The sinusoids of the first Transformer are a clock with many hands: each pair of dimensions turns at its own "
-        "speed, from one turn in 6 positions to one in 60,000. To go k positions on is to turn every hand by an angle "
-        f"that depends on k alone, so one matrix does it for all positions (for k = 5, largest error "
+        "speed, from one turn in six positions to one in tens of thousands. To go k positions on is to turn every hand "
+        "by an angle that depends on k alone, so one matrix does it for all positions (for k = 5, largest error "
         f"{shift_error(sinusoids, 5):.1g}), and the dot product of two positions depends on their distance alone: at "
         f"one distance it varies by {products['sinusoidal']:.1g} of PE(p) · PE(p)."
     )
@@ -310,7 +310,7 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
         f"the same score wherever they stand, to {_rotary_spread():.1g} of it."
     )
     yield (
-        f"The learned weights are those of {run.recipe.name}. To change the encoding, train with another one: "
+        f"The layer is from {run.recipe.name}. To change the encoding, train with another one: "
         "sinusoidal, learned, rotary, alibi, relative, t5 or none, and open the exhibit on that run."
     )
 

@@ -28,9 +28,9 @@ _SMALL = {
     "model__d_model": 64,
     "optimizer__lr": 2e-3,
     "schedule__warmup_steps": 40,
-    "train__steps": 400,
-    "train__eval_every": 400,
-    "train__checkpoint_every": 400,
+    "train__steps": 300,
+    "train__eval_every": 300,
+    "train__checkpoint_every": 300,
 }
 
 
