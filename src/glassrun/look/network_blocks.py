@@ -107,16 +107,16 @@ def _unit(model: nn.Module, unit: str, group: Sequence[Layer], traced: Mapping[s
     """A repeated module as one block."""
     module = model.get_submodule(unit)
     inside = {layer.name for layer in group}
-    first = next((traced[layer.name] for layer in group if layer.name in traced), None)
-    meet = any(len(traced[name].reads) > 1 for name in inside if name in traced)
-    # Without a layer behind the sum, the next block is where the ways meet: it reads this block and what is before it.
-    meet |= any(set(call.reads) & inside and set(call.reads) - inside for call in traced.values())
-    shapes = [layer.shape for layer in group if len(layer.shape) == 4] or [group[-1].shape]
+    # Where the ways meet, a layer of this block is read together with another: here, or where there is no layer behind
+    # the sum, by the next block.
+    meet = any(len(call.reads) > 1 and inside & set(call.reads) for call in traced.values())
+    maps = [layer.shape for layer in group if len(layer.shape) == 4] or [group[-1].shape]
     weighted = sum(_mixes(module_of(model, layer.name)) for layer in group)
-    strided = first is not None and len(first.in_shape) == 4 and first.in_shape[2:] != shapes[-1][2:]
-    notes = (f"{weighted} weighted layers", "halves the size" if strided else "keeps the size")
+    before = traced[group[0].name].in_shape if group[0].name in traced else maps[-1]
+    stride = before[2] // maps[-1][2] if len(before) == len(maps[-1]) == 4 else 1
+    notes = (f"{weighted} weighted layers", *((f"stride {stride}",) if stride > 1 else ()))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Block("block", type(module).__name__, tuple(shapes[-1][1:]), parameters, notes, branches=meet)
+    return Block("block", type(module).__name__, tuple(maps[-1][1:]), parameters, notes, branches=meet)
 
 
 def _alone(model: nn.Module, group: Sequence[Layer]) -> Block:

@@ -49,14 +49,14 @@ def make(material: Material) -> Part:
         title=EXHIBIT.title,
         question=QUESTION,
         formula=_FORMULA,
-        text=_text(photo, chosen, known, volume, depth_map),
+        text=_text(photo, chosen, known, learned, volume, depth_map),
         figures=[
             _known_figure(photo, known),
             *([_learned_figure(photo, learned)] if learned else []),
             _layers_figure(chosen, layers),
             _volume_figure(volume, depth_map, places),
         ],
-        tables=[_peaks([*known, *learned])],
+        tables=[_peaks(known, learned)],
         source=[
             "glassrun.functional.convolution.convolution",
             "glassrun.look.filters.vertical_edge",
@@ -90,7 +90,10 @@ def known_maps(photo: Photograph) -> list[FilterMap]:
 
 @torch.no_grad()
 def learned_maps(chosen: Subject, photo: Photograph) -> list[FilterMap]:
-    """The strongest filters of the model's first convolution on the photograph, without bias; none for odd channels."""
+    """The strongest filters of the model's first convolution on the photograph, without bias and at every place.
+
+    None, where the model reads other channels than a photograph has.
+    """
     channels = chosen.encoding.channels
     if channels not in (1, 3):
         return []
@@ -98,8 +101,7 @@ def learned_maps(chosen: Subject, photo: Photograph) -> list[FilterMap]:
     mean, std = (torch.tensor(values)[:, None, None] for values in (chosen.encoding.mean, chosen.encoding.std))
     pixels = (torch.from_numpy(photo.pixels(channels)) - mean) / std
     kernel = layer.weight.detach().float()
-    stride, dilation = _numbers(layer.stride), _numbers(layer.dilation)
-    maps = convolution(pixels[None], kernel, stride=stride, dilation=dilation, groups=layer.groups)[0]
+    maps = convolution(pixels[None], kernel, dilation=_numbers(layer.dilation), groups=layer.groups)[0]
     return [
         FilterMap(f"{name}, filter {number}", maps[number].numpy(), kernel[number].mean(0).numpy())
         for number in _strongest(maps, _SHOWN_FILTERS)
@@ -145,6 +147,7 @@ def _text(
     photo: Photograph,
     chosen: Subject,
     known: Sequence[FilterMap],
+    learned: Sequence[FilterMap],
     volume: NDArray[np.float32],
     depth_map: NDArray[np.float32],
 ) -> str:
@@ -162,15 +165,26 @@ def _text(
         "corner filter gives nothing along an upright or a level edge, only where both directions change at once: here "
         f"most of all at row {row}, column {column} of its map. The texture filter waits for stripes of one width and "
         "direction. The blur sums to one, so its map is a picture again.\n\n"
-        f"Nobody chose the filters of a trained network. {chosen.told}: the second figure shows its first layer on the "
-        f"same photograph, where many learned kernels turn out to be edges and spots as well; the third shows an image "
-        f"that it was not trained on, the first of the {chosen.split} split, on its way through. Later maps are "
-        "coarser, and each answers to something larger.\n\n"
+        f"Nobody chose the filters of a trained network. {chosen.told}: an image that it was not trained on, the first "
+        f"of the {chosen.split} split, is shown on its way through; later maps are coarser, and each place answers to "
+        f"a larger part of the image.{_told_of(learned, known)}\n\n"
         "In a volume the kernel has a third side. The filter here looks for edges from slice to slice: it answers at "
         f"the near and the far side of the balls (largest value {float(depth_map.max()):.2f}), and hardly in the "
         f"middle slice ({float(np.abs(depth_map[middle]).max()):.2f}), where the balls' outlines are sharp but run "
         "along the depth.\n\n"
         "Try a picture of your own: glassrun exhibit feature-map --image FILE, and a network of your own: --run RUN."
+    )
+
+
+def _told_of(learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> str:
+    """What the first layer's filters turned out to be; "" where there is no map of theirs."""
+    if not learned:
+        return ""
+    likest = max(learned, key=lambda found: abs(most_like(found, known)[1]))
+    name, correlation = most_like(likest, known)
+    return (
+        f" Its first layer is also shown on the photograph. Of the filters there, {likest.title} is most like a known "
+        f"one: over all places its map and that of the {name} have a correlation of {correlation:+.2f}. The table has the others."
     )
 
 
@@ -199,13 +213,25 @@ def _learned_figure(photo: Photograph, learned: Sequence[FilterMap]) -> Figure:
 
 
 def _touched(name: str, maps: Sequence[FilterMap], step: int) -> Pictures:
-    """Maps of one size, cut to what the smallest has: kernels of other sizes leave other borders."""
+    """Every so many values of maps, which kernels of other sizes leave with other borders."""
+    return Pictures(name, _same_middle(maps)[:, ::step, ::step], [found.title for found in maps], signed=True)
+
+
+def _same_middle(maps: Sequence[FilterMap]) -> NDArray[np.float32]:
+    """Cut to the size of the smallest around the middle, so that the same place shows the same part of the photograph."""
     rows, columns = (min(found.values.shape[axis] for found in maps) for axis in (0, 1))
-    values = []
-    for found in maps:
-        top, left = (found.values.shape[0] - rows) // 2, (found.values.shape[1] - columns) // 2
-        values.append(found.values[top : top + rows : step, left : left + columns : step])
-    return Pictures(name, np.stack(values), [found.title for found in maps], signed=True)
+    corners = [((m.values.shape[0] - rows) // 2, (m.values.shape[1] - columns) // 2) for m in maps]
+    return np.stack([m.values[r : r + rows, c : c + columns] for m, (r, c) in zip(maps, corners, strict=True)])
+
+
+def most_like(found: FilterMap, known: Sequence[FilterMap]) -> tuple[str, float]:
+    """The known filter whose map goes most with a map, or most against it, and their correlation over all places."""
+    flat = _same_middle([found, *known]).reshape(len(known) + 1, -1).astype(np.float64)
+    flat -= flat.mean(1, keepdims=True)
+    lengths = np.maximum(np.linalg.norm(flat, axis=1), np.finfo(np.float64).tiny)
+    correlations = flat[1:] @ flat[0] / lengths[1:] / lengths[0]
+    best = int(np.abs(correlations).argmax())
+    return known[best].title, float(correlations[best])
 
 
 def _layers_figure(chosen: Subject, layers: Sequence[tuple[str, NDArray[np.float32], list[int]]]) -> Figure:
@@ -233,15 +259,23 @@ def _volume_figure(volume: NDArray[np.float32], depth_map: NDArray[np.float32], 
     )
 
 
-def _peaks(maps: Sequence[FilterMap]) -> Table:
+def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
     rows = []
-    for found in maps:
+    for found in [*known, *learned]:
         if found.signed:
             row, column = peak(found.values)
             size = " × ".join(map(str, found.values.shape))
-            value, mean = found.values[row, column], np.abs(found.values).mean()
-            rows.append((found.title, size, f"row {row}, column {column}", f"{value:+.3f}", f"{mean:.4f}"))
-    head = ("filter", "map", "farthest from zero at", "value there", "mean distance from zero")
+            where = (f"row {row}, column {column}", f"{found.values[row, column]:+.3f}")
+            like = "" if found in known else "{}, {:+.2f}".format(*most_like(found, known))
+            rows.append((found.title, size, *where, f"{np.abs(found.values).mean():.4f}", like))
+    head = (
+        "filter",
+        "map",
+        "farthest from zero at",
+        "value there",
+        "mean distance from zero",
+        "goes with, correlation",
+    )
     return Table(rows, head, title="Where each filter answers most", numbers=(3, 4))
 
 
