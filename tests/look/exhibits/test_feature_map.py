@@ -12,7 +12,14 @@ from PIL import Image
 from glassrun.errors import DataError
 from glassrun.look.exhibits.base import Material
 from glassrun.look.exhibits.convolutional import subject
-from glassrun.look.exhibits.feature_map import EXHIBIT, known_maps, learned_maps, maps_by_layer, volume_and_map
+from glassrun.look.exhibits.feature_map import (
+    EXHIBIT,
+    known_maps,
+    learned_maps,
+    maps_by_layer,
+    most_like,
+    volume_and_map,
+)
 from glassrun.look.exhibits.photograph import photograph
 from glassrun.look.render import render
 from image_runs import MODELS, run_of, the_digits
@@ -78,6 +85,19 @@ def test_learned_maps_are_those_of_the_models_first_layer(tmp_path):
     assert [one.title for one in found] == [f"features.0.convolution, filter {n}" for n in range(4)]
     for number, one in enumerate(found):
         np.testing.assert_allclose(one.values, expected[number], atol=1e-5)
+
+
+def test_what_a_filter_is_most_like(tmp_path):
+    photo = photograph(material(tmp_path))
+    known = known_maps(photo)
+    edge = next(found for found in known if found.title == "vertical edge")
+    assert most_like(edge, known) == ("vertical edge", pytest.approx(1.0))
+    assert most_like(replace(edge, values=3 - 2 * edge.values), known) == (
+        "vertical edge",
+        pytest.approx(-1.0, abs=1e-6),
+    )
+    assert most_like(replace(edge, values=edge.values[1:-1, 1:-1]), known)[1] == pytest.approx(1.0)
+    assert most_like(replace(edge, values=np.ones_like(edge.values)), known)[1] == 0.0
 
 
 def test_maps_by_layer_are_the_models_own(tmp_path):

@@ -184,7 +184,8 @@ def _told_of(learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> str:
     name, correlation = most_like(likest, known)
     return (
         f" Its first layer is also shown on the photograph. Of the filters there, {likest.title} is most like a known "
-        f"one: over all places its map and that of the {name} have a correlation of {correlation:+.2f}. The table has the others."
+        f"one: over all places its map and that of the {name} have a correlation of {correlation:+.2f}. The table has "
+        "the others."
     )
 
 
@@ -218,7 +219,7 @@ def _touched(name: str, maps: Sequence[FilterMap], step: int) -> Pictures:
 
 
 def _same_middle(maps: Sequence[FilterMap]) -> NDArray[np.float32]:
-    """Cut to the size of the smallest around the middle, so that the same place shows the same part of the photograph."""
+    """Cut to the size of the smallest around the middle, so that a place shows the same part of the photograph in all."""
     rows, columns = (min(found.values.shape[axis] for found in maps) for axis in (0, 1))
     corners = [((m.values.shape[0] - rows) // 2, (m.values.shape[1] - columns) // 2) for m in maps]
     return np.stack([m.values[r : r + rows, c : c + columns] for m, (r, c) in zip(maps, corners, strict=True)])
@@ -260,13 +261,13 @@ def _volume_figure(volume: NDArray[np.float32], depth_map: NDArray[np.float32], 
 
 
 def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
+    likes = [""] * len(known) + ["{}, {:+.2f}".format(*most_like(found, known)) for found in learned]
     rows = []
-    for found in [*known, *learned]:
+    for found, like in zip([*known, *learned], likes, strict=True):
         if found.signed:
             row, column = peak(found.values)
             size = " × ".join(map(str, found.values.shape))
             where = (f"row {row}, column {column}", f"{found.values[row, column]:+.3f}")
-            like = "" if found in known else "{}, {:+.2f}".format(*most_like(found, known))
             rows.append((found.title, size, *where, f"{np.abs(found.values).mean():.4f}", like))
     head = (
         "filter",
