@@ -55,7 +55,8 @@ def made(kind):
 
 
 def leaves(model):
-    return [name for name, module in model.named_modules() if name and not any(module.children())]
+    parts = ((name, module) for name, module in model.named_modules() if not any(module.children()))
+    return [name for name, module in parts if not isinstance(module, nn.Identity)]
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ INPUT = "input"
 # Operations that mix all places; a mean or a sum over channels alone does not.
 _OVER_ALL_PLACES = ("AdaptiveAvgPool", "AdaptiveMaxPool", "Bmm", "Baddbmm", "ScaledDotProduct")
 _OVER_SOME_AXES = ("Mean", "Sum")
-_CHANNELS = 1
+_CHANNELS, _PLACES = 1, (2, 3)  # axes of maps
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,9 @@ def _after(node: Any, before: ReceptiveField) -> ReceptiveField:
         return through_window(before, *_pooling(node), node._saved_dilation)
     if name.startswith("AvgPool2D"):
         return through_window(before, *_pooling(node), (1, 1))
+    if name.startswith("SliceBackward") and len(node._saved_self_sym_sizes) == 4:
+        stride = tuple(node._saved_step if axis == node._saved_dim else 1 for axis in _PLACES)
+        return through_window(before, (1, 1), stride, (1, 1))
     return before
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from matplotlib.patches import FancyArrowPatch, Polygon
 
 from glassrun.look.figures.network import Block, network
@@ -29,16 +30,16 @@ def fronts(figure):
 def test_every_block_is_told():
     assert texts(network(BLOCKS)) == [
         *("input", "3 × 64 × 64"),
-        *("conv 7 × 7", "stride 2, pad 3", "16 × 32 × 32", "2,352 param."),
-        *("ResidualBlock, 3 times", "2 weighted layers", "16 × 16 × 16", "4,672 param."),
+        *("conv 7 × 7", "stride 2, pad 3", "16 × 32 × 32", "2,352 parameters"),
+        *("ResidualBlock, 3 times", "2 weighted layers", "16 × 16 × 16", "4,672 parameters"),
         *("global average", "16 features"),
-        *("linear", "from 16", "10 features", "170 param."),
+        *("linear", "from 16", "10 features", "170 parameters"),
     ]
 
 
 def test_sizes_follow_the_shapes():
     (_, tall), (thin, half), *same, (_, features), (_, fewer) = fronts(network(BLOCKS))
-    assert half / tall == math.sqrt(0.5)
+    assert half / tall == pytest.approx(math.sqrt(0.5))
     assert len(same) == 3  # one for each of the repeated blocks
     assert all(abs(width - thin) < 1e-9 and abs(height / tall - 0.5) < 1e-9 for width, height in same)
     assert fewer < features

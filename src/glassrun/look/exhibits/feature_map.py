@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -43,6 +44,7 @@ def make(material: Material) -> Part:
     chosen = subject(material)
     known = known_maps(photo)
     learned = learned_maps(chosen, photo)
+    shown = _most_balanced(learned, _SHOWN_FILTERS)
     layers = maps_by_layer(chosen)
     volume, depth_map, places = volume_and_map()
     return Part(
@@ -52,11 +54,11 @@ def make(material: Material) -> Part:
         text=_text(photo, chosen, known, learned, volume, depth_map),
         figures=[
             _known_figure(photo, known),
-            *([_learned_figure(photo, learned)] if learned else []),
+            *([_learned_figure(photo, shown)] if learned else []),
             _layers_figure(chosen, layers),
             _volume_figure(volume, depth_map, places),
         ],
-        tables=[_peaks(known, learned)],
+        tables=[_peaks(known, shown)],
         source=[
             "glassrun.functional.convolution.convolution",
             "glassrun.look.filters.vertical_edge",
@@ -90,22 +92,45 @@ def known_maps(photo: Photograph) -> list[FilterMap]:
 
 @torch.no_grad()
 def learned_maps(chosen: Subject, photo: Photograph) -> list[FilterMap]:
-    """The strongest filters of the model's first convolution on the photograph, without bias and at every place.
+    """The filters of the model's first convolution on the photograph, at every place and without bias.
 
     None, where the model reads other channels than a photograph has.
     """
     channels = chosen.encoding.channels
     if channels not in (1, 3):
         return []
-    name, layer = next(iter(convolutions(chosen.model).items()))
+    layer = next(iter(convolutions(chosen.model).values()))
     mean, std = (torch.tensor(values)[:, None, None] for values in (chosen.encoding.mean, chosen.encoding.std))
     pixels = (torch.from_numpy(photo.pixels(channels)) - mean) / std
-    kernel = layer.weight.detach().float()
-    maps = convolution(pixels[None], kernel, dilation=_numbers(layer.dilation), groups=layer.groups)[0]
-    return [
-        FilterMap(f"{name}, filter {number}", maps[number].numpy(), kernel[number].mean(0).numpy())
-        for number in _strongest(maps, _SHOWN_FILTERS)
-    ]
+    kernels = layer.weight.detach().float()
+    maps = convolution(pixels[None], kernels, dilation=_numbers(layer.dilation), groups=layer.groups)[0].numpy()
+    means = kernels.mean(1).numpy()  # over the channels, to be shown
+    return [FilterMap(f"filter {n}", values, means[n]) for n, values in enumerate(maps)]
+
+
+def likeness(learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> list[tuple[str, float]]:
+    """Of each filter, the known one whose map goes most with its own or against it, and their correlation.
+
+    Over every second row and column of the photograph; 0 for a map that is the same at every place.
+    """
+    flat = _same_middle([*learned, *known])[:, ::2, ::2].reshape(len(learned) + len(known), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat = np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 1e-6)
+    correlations = flat[: len(learned)] @ flat[len(learned) :].T
+    best = np.abs(correlations).argmax(1)
+    return [(known[index].title, float(row[index])) for index, row in zip(best, correlations, strict=True)]
+
+
+def _most_balanced(learned: Sequence[FilterMap], count: int) -> list[FilterMap]:
+    """The filters whose weights come nearest to a sum of zero, for their size: brightness alone moves them least."""
+
+    def imbalance(found: FilterMap) -> float:
+        assert found.kernel is not None, "made with it"
+        return float(abs(found.kernel.sum()) / (np.abs(found.kernel).sum() or 1.0))
+
+    chosen = sorted(range(len(learned)), key=lambda number: imbalance(learned[number]))[:count]
+    return [learned[number] for number in sorted(chosen)]
 
 
 def maps_by_layer(chosen: Subject) -> list[tuple[str, NDArray[np.float32], list[int]]]:
@@ -122,13 +147,13 @@ def maps_by_layer(chosen: Subject) -> list[tuple[str, NDArray[np.float32], list[
     return found
 
 
-def volume_and_map(size: int = 32) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
+def volume_and_map(size: int = 33) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
     """A bright ball in a half-bright one, the map of an edge filter along its depth, and the slices that are shown."""
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
     volume = 0.5 * (squares < (0.42 * size) ** 2).float() + 0.5 * (squares < (0.22 * size) ** 2).float()
     depth_map = convolution(volume[None, None], filters.edge_in_depth()[None, None], padding=1)[0, 0]
-    places = [round(place) for place in np.linspace(2, size - 3, _SLICES)]
+    places = [round(place) for place in np.linspace(3, size - 4, _SLICES)]
     return volume.numpy(), depth_map.numpy(), places
 
 
@@ -167,7 +192,7 @@ def _text(
         "direction. The blur sums to one, so its map is a picture again.\n\n"
         f"Nobody chose the filters of a trained network. {chosen.told}: an image that it was not trained on, the first "
         f"of the {chosen.split} split, is shown on its way through; later maps are coarser, and each place answers to "
-        f"a larger part of the image.{_told_of(learned, known)}\n\n"
+        f"a larger part of the image.{_told_of(chosen, learned, known)}\n\n"
         "In a volume the kernel has a third side. The filter here looks for edges from slice to slice: it answers at "
         f"the near and the far side of the balls (largest value {float(depth_map.max()):.2f}), and hardly in the "
         f"middle slice ({float(np.abs(depth_map[middle]).max()):.2f}), where the balls' outlines are sharp but run "
@@ -176,16 +201,16 @@ def _text(
     )
 
 
-def _told_of(learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> str:
+def _told_of(chosen: Subject, learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> str:
     """What the first layer's filters turned out to be; "" where there is no map of theirs."""
     if not learned:
         return ""
-    likest = max(learned, key=lambda found: abs(most_like(found, known)[1]))
-    name, correlation = most_like(likest, known)
+    names = Counter(name for name, _ in likeness(learned, known))
+    counts = ", ".join(f"{count} the {name}" for name, count in names.most_common())
     return (
-        f" Its first layer is also shown on the photograph. Of the filters there, {likest.title} is most like a known "
-        f"one: over all places its map and that of the {name} have a correlation of {correlation:+.2f}. The table has "
-        "the others."
+        f" Its first layer, {next(iter(convolutions(chosen.model)))}, is also shown on the photograph. Compare the map "
+        f"of each of its {len(learned)} filters with those of the known ones, by their correlation over all places: "
+        f"most like it are {counts}. Weights that do not sum to zero answer to brightness more than to anything else."
     )
 
 
@@ -196,7 +221,8 @@ def _known_figure(photo: Photograph, known: Sequence[FilterMap]) -> Figure:
         svg(maps_beside_input(photo.color.transpose(1, 2, 0), known, title=photo.name)),
         title="Known filters on a photograph",
         caption="The kernel of each filter is in its corner, red above zero and blue below. The signed maps share one "
-        f"scale; a ring marks where each is farthest from zero. To touch: every {step}. value of the map.",
+        f"scale, beyond which one value in 200 lies; a ring marks where each is farthest from zero. "
+        f"To touch: every value in {step}.",
         description="A photograph and its maps: " + ", ".join(found.title for found in known),
         view=pictures([_touched("known filters", touched, step)]),
     )
@@ -207,7 +233,8 @@ def _learned_figure(photo: Photograph, learned: Sequence[FilterMap]) -> Figure:
     return Figure(
         svg(maps_beside_input(photo.color.transpose(1, 2, 0), learned, title=photo.name)),
         title="Learned filters of the first layer on the same photograph",
-        caption="The filters with the strongest maps, before bias, norm and activation, on one scale.",
+        caption=f"The {len(learned)} filters whose weights come nearest to a sum of zero, without bias, norm and "
+        "activation.",
         description="The photograph and the maps of learned filters.",
         view=pictures([_touched("learned filters", learned, step)]),
     )
@@ -219,20 +246,10 @@ def _touched(name: str, maps: Sequence[FilterMap], step: int) -> Pictures:
 
 
 def _same_middle(maps: Sequence[FilterMap]) -> NDArray[np.float32]:
-    """Cut to the size of the smallest around the middle, so that a place shows the same part of the photograph in all."""
+    """Cut to the size of the smallest around the middle, so that a place shows the same part of the photograph."""
     rows, columns = (min(found.values.shape[axis] for found in maps) for axis in (0, 1))
     corners = [((m.values.shape[0] - rows) // 2, (m.values.shape[1] - columns) // 2) for m in maps]
     return np.stack([m.values[r : r + rows, c : c + columns] for m, (r, c) in zip(maps, corners, strict=True)])
-
-
-def most_like(found: FilterMap, known: Sequence[FilterMap]) -> tuple[str, float]:
-    """The known filter whose map goes most with a map, or most against it, and their correlation over all places."""
-    flat = _same_middle([found, *known]).reshape(len(known) + 1, -1).astype(np.float64)
-    flat -= flat.mean(1, keepdims=True)
-    lengths = np.maximum(np.linalg.norm(flat, axis=1), np.finfo(np.float64).tiny)
-    correlations = flat[1:] @ flat[0] / lengths[1:] / lengths[0]
-    best = int(np.abs(correlations).argmax())
-    return known[best].title, float(correlations[best])
 
 
 def _layers_figure(chosen: Subject, layers: Sequence[tuple[str, NDArray[np.float32], list[int]]]) -> Figure:
@@ -261,7 +278,7 @@ def _volume_figure(volume: NDArray[np.float32], depth_map: NDArray[np.float32], 
 
 
 def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
-    likes = [""] * len(known) + ["{}, {:+.2f}".format(*most_like(found, known)) for found in learned]
+    likes = [""] * len(known) + [f"{name}, {correlation:+.2f}" for name, correlation in likeness(learned, known)]
     rows = []
     for found, like in zip([*known, *learned], likes, strict=True):
         if found.signed:

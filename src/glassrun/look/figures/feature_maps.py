@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3  # of photographs beside each other
 _SMALL = 64  # pixels: such pictures stand in more columns
 _SMALL_COLUMNS = 6
+_SHOWN_SHARE = 0.995  # of the values, inside the scale
 
 
 def images(rows: Sequence[tuple[str, NDArray[Any]]], *, signed: bool = False) -> Figure:
@@ -71,6 +72,8 @@ class FilterMap:
 def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title: str = "input") -> Figure:
     """A picture and the maps of filters on it, signed ones on one scale; a ring marks where each is farthest from 0.
 
+    The scale ends where one in 200 values is beyond it: edges are thin, and would be pale beside a few peaks.
+
     Arguments:
         picture: Float[height, width] from 0 to 1, or Float[height, width, 3].
         maps: at least one.
@@ -86,20 +89,22 @@ def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title
         axes.axis("off")
     first.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0)
     first.set_title(title, color=INK, fontsize=9)
-    reach = _reach([found.values for found in maps if found.signed])
+    signed = [np.abs(found.values).ravel() for found in maps if found.signed]
+    reach = (float(np.quantile(np.concatenate(signed), _SHOWN_SHARE)) if signed else 0.0) or _reach(signed)
     scale = None
     for found, axes in zip(maps, others, strict=False):
         low, color_map = (-reach, SIGNED) if found.signed else (0.0, "gray")
         shown = axes.imshow(found.values, cmap=color_map, vmin=low, vmax=reach if found.signed else 1.0)
         axes.set_title(plain(found.title), color=INK, fontsize=9)
+        row, column = peak(found.values)
         if found.kernel is not None:
-            _kernel(axes, found.kernel)
+            height, width = found.values.shape
+            _kernel(axes, found.kernel, left=found.signed and row > height / 2 and column > width / 2)
         if found.signed:
             scale = shown
-            row, column = peak(found.values)
             axes.plot(column, row, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
     if scale is not None:
-        _bar(figure, scale, list(grid.flat))
+        _bar(figure, scale, list(grid.flat), extend="both")
     return figure
 
 
@@ -122,10 +127,10 @@ def slices(
     for (values, color_map, low, high), line, name in zip(scales, grid, names, strict=True):
         for place, axes in zip(places, line, strict=True):
             shown = axes.imshow(values[place], cmap=color_map, vmin=low, vmax=high, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
             axes.set_title(f"slice {place}", color=INK, fontsize=8)
-        line[0].set_ylabel(name, fontsize=9)
+        line[0].set_ylabel(name, fontsize=9, color=INK)
         _bar(figure, shown, list(line))
     return figure
 
@@ -141,9 +146,9 @@ def _reach(maps: Sequence[NDArray[Any]]) -> float:
     return max((float(np.abs(values).max()) for values in maps), default=0.0) or 1.0
 
 
-def _kernel(axes: Axes, kernel: NDArray[Any]) -> None:
-    """The kernel in the lower right corner, on its own scale: red is above zero, blue below."""
-    inset = axes.inset_axes((0.79, 0.02, 0.2, 0.28), anchor="SE")
+def _kernel(axes: Axes, kernel: NDArray[Any], *, left: bool) -> None:
+    """The kernel in a lower corner, on its own scale: red is above zero, blue below."""
+    inset = axes.inset_axes((0.01 if left else 0.79, 0.02, 0.2, 0.28), anchor="SW" if left else "SE")
     reach = _reach([kernel])
     inset.imshow(kernel, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="nearest")
     inset.set_xticks([])
@@ -152,7 +157,7 @@ def _kernel(axes: Axes, kernel: NDArray[Any]) -> None:
         spine.set(visible=True, color=INK, linewidth=0.8)
 
 
-def _bar(figure: Any, shown: Any, axes: Sequence[Axes]) -> None:
-    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("value of the map", fontsize=8)
+def _bar(figure: Any, shown: Any, axes: Sequence[Axes], extend: Literal["neither", "both"] = "neither") -> None:
+    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01, extend=extend)
+    bar.set_label("value", fontsize=8)
     bar.ax.tick_params(labelsize=7)

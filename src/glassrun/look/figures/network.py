@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from glassrun.look.figures.style import INK, LIGHT, plain, subplots
+from glassrun.look.figures.style import INK, LIGHT, WIDTH, plain, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +22,12 @@ _COLORS: dict[Kind, str] = {
     "block": "#009e73",
     "other": "#e8dccb",
 }
-_IN_A_ROW = 7
-_TALLEST = 1.0  # of a block, in cells
-_SLANT = 0.32  # how far the depth goes up and to the right, of its length
+_IN_A_LINE = 7  # at most
+# In inches:
+_TALLEST, _SIDE, _LENGTH = 1.0, 0.8, 0.3  # of a bar, of a block's height and depth, of its length
+_SLANT = 0.32  # how far depth goes to the right, of its length
+_TEXT_LINE, _TEXT_GAP = 0.135, 0.07
+_OVER, _OVER_BRANCHES = 0.05, 0.34  # what is free above
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,27 @@ def network(blocks: Sequence[Block]) -> Figure:
     Arguments:
         blocks: at least one; the first is the input.
     """
-    lines = -(-len(blocks) // _IN_A_ROW)
-    under = max(len(block.notes) for block in blocks) + 3  # lines of text below a block
-    cell = 7.6 / _IN_A_ROW
-    below = 0.15 * under / cell  # in cells
-    size = (7.6, lines * (cell * (_TALLEST + 0.62) + 0.15 * under))
-    figure, grid = subplots(lines, 1, size=size, squeeze=False)
+    lines = -(-len(blocks) // _IN_A_LINE)
+    columns = -(-len(blocks) // lines)
+    below = _TEXT_GAP + _TEXT_LINE * max(len(_texts(block)) for block in blocks)
+    above = _TALLEST + (_OVER_BRANCHES if any(block.branches for block in blocks) else _OVER)
+    figure, grid = subplots(lines, 1, size=(WIDTH, lines * (below + above)), squeeze=False)
     scale = _Scale(blocks)
+    cell = WIDTH / columns
     for number, axes in enumerate(grid[:, 0]):
-        axes.set(xlim=(0, _IN_A_ROW), ylim=(-below, _TALLEST + 0.6), aspect="equal")
+        axes.set(xlim=(0, WIDTH), ylim=(-below, above), aspect="equal")
         axes.axis("off")
-        for place, block in enumerate(blocks[number * _IN_A_ROW : (number + 1) * _IN_A_ROW]):
-            _draw(axes, place + 0.5, block, scale)
-            _label(axes, place + 0.5, block, 0.15 / cell)
+        for place, block in enumerate(blocks[number * columns : (number + 1) * columns]):
+            middle = (place + 0.5) * cell
+            _draw(axes, middle, block, scale)
+            _label(axes, middle, block)
             if number or place:
-                middle = _TALLEST / 2
-                axes.annotate(
-                    "", (place + 0.13, middle), (place - 0.08, middle), arrowprops={"arrowstyle": "->", "color": LIGHT}
-                )
+                _arrow(axes, place * cell)
     return figure
 
 
 class _Scale:
-    """How large a block is drawn, in cells."""
+    """How large a block is drawn, in inches."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         maps = [block.shape for block in blocks if len(block.shape) == 3]
@@ -93,15 +94,15 @@ class _Scale:
         """Length, height and depth."""
         if len(shape) == 3:
             channels, height, width = shape
-            length = 0.06 + 0.24 * math.log1p(channels) / math.log1p(self._maps)
-            return length, math.sqrt(height / self._side) * 0.78, math.sqrt(width / self._side) * 0.78
-        return 0.09, 0.15 + 0.85 * math.log1p(math.prod(shape)) / math.log1p(self._features), 0.0
+            length = _LENGTH * (0.2 + 0.8 * math.log1p(channels) / math.log1p(self._maps))
+            return length, _SIDE * math.sqrt(height / self._side), _SIDE * math.sqrt(width / self._side)
+        return 0.1, _TALLEST * (0.15 + 0.85 * math.log1p(math.prod(shape)) / math.log1p(self._features)), 0.0
 
 
 def _draw(axes: Axes, x: float, block: Block, scale: _Scale) -> None:
     """The block around x: its front, and where it has depth its top and its side."""
     from matplotlib.colors import to_rgb
-    from matplotlib.patches import FancyArrowPatch, Polygon
+    from matplotlib.patches import Polygon
 
     length, height, depth = scale.box(block.shape)
     up, right = depth * _SLANT * 0.7, depth * _SLANT
@@ -117,18 +118,32 @@ def _draw(axes: Axes, x: float, block: Block, scale: _Scale) -> None:
             shade = tuple(light * part for part in color)
             axes.add_patch(Polygon(corners, facecolor=shade, edgecolor=INK, linewidth=0.6, joinstyle="round"))
     if block.branches:
-        ends = ((x - 0.36, _TALLEST / 2), (x + 0.36, _TALLEST / 2))
-        axes.add_patch(
-            FancyArrowPatch(
-                *ends, connectionstyle="arc3,rad=-0.9", arrowstyle="->", mutation_scale=7, color=INK, lw=0.9
-            )
-        )
+        _arc(axes, x)
 
 
-def _label(axes: Axes, x: float, block: Block, line: float) -> None:
+def _arc(axes: Axes, x: float) -> None:
+    """From before the block around it to behind it."""
+    from matplotlib.patches import FancyArrowPatch
+
+    ends = ((x - 0.38, _TALLEST / 2), (x + 0.38, _TALLEST / 2))
+    style = {"connectionstyle": "arc3,rad=-0.95", "arrowstyle": "->", "mutation_scale": 8}
+    axes.add_patch(FancyArrowPatch(*ends, color=INK, linewidth=0.9, **style))
+
+
+def _arrow(axes: Axes, x: float) -> None:
+    """To the next block."""
+    ends = ((x + 0.1, _TALLEST / 2), (x - 0.1, _TALLEST / 2))
+    axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": LIGHT})
+
+
+def _label(axes: Axes, x: float, block: Block) -> None:
+    for number, text in enumerate(_texts(block)):
+        weight, y = ("bold" if number == 0 else "normal"), -_TEXT_GAP - _TEXT_LINE * number
+        axes.text(x, y, plain(text), ha="center", va="top", fontsize=7, color=INK, weight=weight)
+
+
+def _texts(block: Block) -> list[str]:
+    """The lines below a block."""
     title = block.title if block.count == 1 else f"{block.title}, {block.count} times"
     shape = " × ".join(map(str, block.shape)) if len(block.shape) != 1 else f"{block.shape[0]} features"
-    texts = [title, *block.notes, shape, f"{block.parameters:,} param." if block.parameters else ""]
-    for number, text in enumerate(texts):
-        weight = "bold" if number == 0 else "normal"
-        axes.text(x, -0.06 - line * number, plain(text), ha="center", va="top", fontsize=7, color=INK, weight=weight)
+    return [title, *block.notes, shape, *([f"{block.parameters:,} parameters"] if block.parameters else [])]
