@@ -29,7 +29,8 @@ class Figure:
     """A figure with its title and what is to be seen in it.
 
     Arguments:
-        svg: the static picture; it is what is printed, and what is there without JavaScript.
+        svg: the static picture; it is what is printed, and what is there without JavaScript; empty where the figures
+            after it are stills of the same.
         title: stands above it.
         caption: stands below it.
         description: what a reader who cannot see it is told; the caption where it is empty.

@@ -27,8 +27,8 @@ def render(
 ) -> str:
     """The page as text; the same parts give the same text.
 
-    It loads nothing: its policy lets run the one script that is inside, and no other. Without scripts, and on paper, the
-    static pictures stand where the views are.
+    It loads nothing: its policy lets the one script that is inside run, and no other. Without scripts, and on paper,
+    the static pictures stand where the views are.
 
     Arguments:
         title, subtitle: of the page.
