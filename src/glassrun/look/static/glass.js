@@ -561,6 +561,7 @@ function choice(root, { values, arrays }, signal) {
 
 // ---- Curves -----------------------------------------------------------------------------------------------------
 
+const NEAR = 12; // pixels from the pointer's place to a point that belongs to it
 const PANEL = { left: 62, right: 10, gap: 34, first: 210, other: 120 };
 
 function curves(root, { values, arrays }, signal) {
@@ -574,6 +575,7 @@ function curves(root, { values, arrays }, signal) {
     })),
   }));
   const all = panels.flatMap((panel) => panel.lines);
+  const fullest = all.reduce((most, line) => (line.x.length > most.x.length ? line : most));
   const whole = [Math.min(...all.map((line) => line.x[0])), Math.max(...all.map((line) => line.x.at(-1)))];
   if (whole[0] === whole[1]) whole[1] += 1;
   let seen = [...whole];
@@ -681,20 +683,14 @@ function curves(root, { values, arrays }, signal) {
       context.fillStyle = ground.colour("shade");
       context.fillRect(toPixel(begun), from, toPixel(cursor) - toPixel(begun), to - from);
     }
+    const place = fullest.x[nearest(fullest.x, cursor)];
     context.strokeStyle = ground.colour("mark");
-    stroke(context, toPixel(cursor), from, toPixel(cursor), to);
-    const found = all.map((line) => [line, nearest(line.x, cursor)]).filter(([line, index]) => {
-      const apart = Math.abs(toPixel(line.x[index]) - toPixel(cursor));
-      return apart < Math.max(24, (right() - PANEL.left) / line.x.length);
-    });
-    const text = found.map(([line, index]) => `${line.name} ${shortly(line.y[index], 4)}`).join(" · ");
-    say(`${values.x_title} ${shortly(place(found), 6)}: ${text || "no value here"}`);
-  }
-
-  // The x of the point nearest to the cursor, of the line that has most points.
-  function place(found) {
-    const fullest = found.toSorted(([a], [b]) => b.x.length - a.x.length)[0];
-    return fullest ? fullest[0].x[fullest[1]] : cursor;
+    stroke(context, toPixel(place), from, toPixel(place), to);
+    const near = all.map((line) => [line.name, line.x, line.y, nearest(line.x, place)]);
+    const said = near
+      .filter(([, x, , index]) => Math.abs(toPixel(x[index]) - toPixel(place)) < NEAR)
+      .map(([name, , y, index]) => `${name} ${shortly(y[index], 4)}`);
+    say(`${values.x_title} ${shortly(place, 6)}: ${said.join(" · ")}`);
   }
 
   function zoom(from, to) {
@@ -725,15 +721,15 @@ function curves(root, { values, arrays }, signal) {
 
   function key(event) {
     const step = (seen[1] - seen[0]) / 100;
-    const along = (by) => {
-      cursor = Math.max(seen[0], Math.min(seen[1], (cursor ?? seen[0] - by) + by));
+    const go = (x) => {
+      cursor = Math.max(seen[0], Math.min(seen[1], x));
       mark();
     };
     const actions = {
-      ArrowLeft: () => along(-step),
-      ArrowRight: () => along(step),
-      Home: () => along(-Infinity),
-      End: () => along(Infinity),
+      ArrowLeft: () => go(cursor === null ? seen[1] : cursor - step),
+      ArrowRight: () => go(cursor === null ? seen[0] : cursor + step),
+      Home: () => go(seen[0]),
+      End: () => go(seen[1]),
       "+": () => scaled(0.5, middle()),
       "=": () => scaled(0.5, middle()),
       "-": () => scaled(2, middle()),
