@@ -26,8 +26,8 @@ def reports(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 COMMON = ["Loss and learning rate", "The network", "The same bits again", "Config", "Data and environment"]
 EXPECTED = {
     "odd-cnn": [*COMMON, "Feature maps", "Confusion matrix"],
-    "odd-lm": [*COMMON, "What it writes", "Self-attention", "Position encoding"],
-    "odd-pairs": [*COMMON, "What it writes", "Cross-attention", "Self-attention", "Position encoding"],
+    "odd-lm": [*COMMON, "What it writes", "Attention maps", "Position encoding"],
+    "odd-pairs": [*COMMON, "What it writes", "Attention maps", "Position encoding"],
 }
 
 

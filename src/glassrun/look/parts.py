@@ -223,7 +223,7 @@ def _attention(captured: Captured, source: Sequence[str], target: Sequence[str])
         for layer in layers
     ]
     yield Part(
-        "Attention",
+        "Attention maps",
         f"What each token takes from the others, in every head of every layer, on {len(source)} tokens of held-out "
         f"data. Each row is a query and sums to one.{crossed}{causal}\n\n"
         "The weights are rebuilt beside the model's own calls. Rebuilt weights times values give the model's own "
