@@ -14,6 +14,7 @@ from glassrun.look import views
 from glassrun.look.figures.courses import Course, courses
 from glassrun.look.figures.side_by_side import Band, attention, pictures
 from glassrun.look.figures.style import svg
+from glassrun.look.inside import flat_filters, map_labels, maps_of
 from glassrun.look.names import readable
 from glassrun.look.page import Figure, Part
 from glassrun.record.ledger import Line
@@ -161,14 +162,7 @@ def _attention(found: Sequence[Snapshot]) -> Iterator[Figure]:
     frames = _few(found, arrays)
     view = views.attention(
         [
-            views.Maps(
-                readable(entry["name"]),
-                np.stack([snapshot.arrays[name] for snapshot in frames]),
-                entry["queries"],
-                entry["keys"],
-                entry["query_title"],
-                entry["key_title"],
-            )
+            maps_of(entry, np.stack([snapshot.arrays[name] for snapshot in frames]))
             for entry, name in zip(described, arrays, strict=True)
         ],
         steps=[snapshot.step for snapshot in frames],
@@ -197,12 +191,11 @@ def _filters(found: Sequence[Snapshot]) -> Iterator[Figure]:
     if "filters" not in found[0].arrays:
         return
     frames = _few(found, ["filters"])
-    labels = _filter_labels(found[0].arrays["filters"])
+    _, labels = flat_filters(found[0].arrays["filters"])
     name = readable(found[0].values["filters"])
 
     def flat(snapshot: Snapshot) -> Array:
-        filters: Array = snapshot.arrays["filters"]
-        return filters.reshape(-1, *filters.shape[2:])
+        return flat_filters(snapshot.arrays["filters"])[0]
 
     three = _first_middle_last(found)
     shown = labels[:_SHOWN_PICTURES]
@@ -221,14 +214,6 @@ def _filters(found: Sequence[Snapshot]) -> Iterator[Figure]:
             steps=[s.step for s in frames],
         ),
     )
-
-
-def _filter_labels(filters: Array) -> list[str]:
-    """Of Float[filters, channels, height, width], in this order."""
-    count, channels = filters.shape[:2]
-    if channels == 1:
-        return [f"{i + 1}" for i in range(count)]
-    return [f"{i + 1}, ch. {c + 1}" for i in range(count) for c in range(channels)]
 
 
 def _maps(found: Sequence[Snapshot]) -> Iterator[Figure]:
@@ -254,7 +239,7 @@ def _maps(found: Sequence[Snapshot]) -> Iterator[Figure]:
                 views.Pictures(
                     readable(layer),
                     np.stack([s.arrays[name] for s in frames]),
-                    [f"map {number + 1}" for number in range(len(found[0].arrays[name]))],
+                    map_labels(found[0].arrays[name]),
                 )
                 for layer, name in zip(layers, arrays, strict=True)
             ],

@@ -62,22 +62,23 @@ class Axes:
 def probe_of(task: Task, dataset: Dataset) -> Probe:
     """The first example of the test split; without one of the validation split, without that of the training split.
 
-    Of pairs it is the first whose maps can be read, else the shortest of some.
+    A text is cut to its first tokens; of pairs it is the first whose maps can be read, else the shortest of some.
     """
     split = next(name for name in ("test", "validation", "train") if name in dataset.splits)
     batch = task.collate([dataset.splits[split].example(_chosen(dataset, split), 0)])
     encoding = dataset.encoding
     if isinstance(encoding, ImageEncoding):
         return Probe(split, (batch["image"],))
+    if isinstance(encoding, TextEncoding):
+        batch = {"inputs": batch["inputs"][:, :MOST_TOKENS].contiguous()}
     return of_tokens(split, batch, encoding)
 
 
 def of_tokens(split: str, batch: Batch, encoding: TextEncoding | PairEncoding) -> Probe:
-    """A batch of one text or one pair as a probe; a text is cut to what can be read."""
+    """A batch of one text or one pair as a probe."""
     if isinstance(encoding, TextEncoding):
-        tokens = batch["inputs"][:, :MOST_TOKENS].contiguous()
-        plain = tokens[0].tolist()
-        return Probe(split, (tokens,), encoding.tokenizer.decode(plain), encoding.tokenizer.shown(plain))
+        plain = batch["inputs"][0].tolist()
+        return Probe(split, (batch["inputs"],), encoding.tokenizer.decode(plain), encoding.tokenizer.shown(plain))
     source, target = batch["source"], batch["target"]
     return Probe(
         split,

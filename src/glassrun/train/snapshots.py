@@ -7,7 +7,7 @@ snapshots has the bits of one without.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glassrun.capturing.capture import capture
-from glassrun.capturing.maps import AttentionMap, Captured
+from glassrun.capturing.maps import AttentionMap
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import ModelError, RunFolderError
 from glassrun.generators import undisturbed
@@ -30,7 +30,7 @@ from glassrun.record.files import write_atomic
 from glassrun.record.snapshots import path_of, planned
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
-from glassrun.train.probe import Probe, probe_of
+from glassrun.train.probe import Axes, probe_of
 from glassrun.train.state import State, precision
 
 FORMAT = 1
@@ -49,8 +49,7 @@ class Snapshot:
 
     Arguments:
         step: of the run.
-        values: `chain` of the ledger after the step; the probe's `split` and `text`; for each of `attention` its name,
-            kind and axes; the names of the layers with `maps`, and of the one with `filters`; what is `left_out`.
+        values: `chain` of the ledger after the step; the probe's `split` and `text`; and what `Seen` has.
         arrays: `attention.N`: Float32[heads, query, key]; `maps.N`: Float32[maps, height, width]; `filters`:
             Float32[filters, channels, height, width]; `input`: Float32[channels, height, width].
     """
@@ -78,20 +77,43 @@ def take(state: State, chain: str) -> Snapshot:
     try:
         with state.averaged(), undisturbed(), kept(model), precision(state.recipe.numerics.precision):
             attributes.set_generators(state.seed, "snapshot")
-            layers = feature_layers(model)
-            captured = capture(model, probe.inputs, attention=True, activations=layers or False)
-            values, arrays = contents(model, probe, captured, layers)
+            seen = look(model, probe.inputs, probe.axes)
     finally:
         attributes.restore()
         for module, training in modes:
             module.training = training
-    return Snapshot(state.step, {"chain": chain, **values}, arrays)
+    values = {"chain": chain, "split": probe.split, "text": probe.text, **seen.values}
+    image = {} if probe.text else {"input": _array(probe.inputs[0][0])}
+    return Snapshot(state.step, values, {**seen.arrays, **image})
 
 
-def contents(
-    model: nn.Module, probe: Probe, captured: Captured, layers: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What a capture of the probe shows, within the byte bound: labels as plain values, and arrays."""
+@dataclass(frozen=True)
+class Seen:
+    """What one example shows inside a model, within the byte bound.
+
+    Arguments:
+        values: for each of `attention` its name, kind and axes; the names of the layers with `maps`, and of the one
+            with `filters`; what is `left_out`.
+        arrays: as a snapshot has them.
+    """
+
+    values: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+
+def look(model: nn.Module, inputs: Any, axes: Callable[[AttentionMap], Axes]) -> Seen:
+    """Attention maps, first filters and feature maps of the first example.
+
+    Arguments:
+        model: in the mode that it is to be seen in.
+        inputs: what it is called with, as `capture` takes it.
+        axes: names the rows and columns of a map.
+
+    Raises:
+        BadInput: the model cannot be looked into.
+    """
+    layers = feature_layers(model)
+    captured = capture(model, inputs, attention=True, activations=layers or False)
     attention = _within_bound(list(captured.attention.values()))
     maps = {name: found[0] for name, found in captured.activations.items() if name in layers and found.ndim == 4}
     chosen = _few_maps(maps)
@@ -100,18 +122,14 @@ def contents(
     filters = first_filters(model)
     if filters:
         arrays["filters"] = _array(filters[1][:_MOST_FILTERS])
-    if not probe.text:
-        arrays["input"] = _array(probe.inputs[0][0])
     shown = {*(seen.name for seen in attention), *chosen}
     values = {
-        "split": probe.split,
-        "text": probe.text,
-        "attention": [_described(seen, probe) for seen in attention],
+        "attention": [_described(seen, axes(seen)) for seen in attention],
         "maps": list(chosen),
         "filters": filters[0] if filters else "",
         "left_out": [name for name in (*captured.attention, *maps) if name not in shown],
     }
-    return values, arrays
+    return Seen(values, arrays)
 
 
 def feature_layers(model: nn.Module) -> list[str]:
@@ -133,8 +151,7 @@ def first_filters(model: nn.Module) -> tuple[str, Tensor] | None:
     return None
 
 
-def _described(seen: AttentionMap, probe: Probe) -> dict[str, Any]:
-    axes = probe.axes(seen)
+def _described(seen: AttentionMap, axes: Axes) -> dict[str, Any]:
     return {
         "name": seen.name,
         "kind": seen.kind,
