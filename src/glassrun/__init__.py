@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glassrun import pretrained
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
+    from glassrun.integrations.notebook import view
     from glassrun.look.report import report
     from glassrun.record.recorder import Recorder, record
     from glassrun.replay.verdict import Verdict
@@ -40,6 +41,7 @@ _HOMES = {
     "resume": "glassrun.run",
     "seed": "glassrun.train.seeding",
     "train": "glassrun.run",
+    "view": "glassrun.integrations.notebook",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "resume",
     "seed",
     "train",
+    "view",
 ]
 
 

@@ -15,6 +15,7 @@ from glassrun.record.run_folder import RunFolder
 from in_browser import opened
 from support import Made, glassrun
 
+
 @pytest.fixture(scope="module")
 def reports(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")

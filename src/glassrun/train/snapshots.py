@@ -218,7 +218,10 @@ def read(path: Path) -> Snapshot:
             raise ValueError("it is of another format")
         if values.pop("digest") != _digest(arrays):
             raise ValueError("its digest is not the recorded one: it was changed after it was written")
-        return Snapshot(int(values.pop("step")), values, arrays)
+        step = int(values.pop("step"))
+        if path.name != path_of(path.parent, step).name:
+            raise ValueError(f"it is of step {step}")
+        return Snapshot(step, values, arrays)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path}: this snapshot is damaged: {error}. Remove it, or restore it from a copy; the run needs none"
