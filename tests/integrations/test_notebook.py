@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,6 +24,7 @@ from glassrun.look import views
 from glassrun.look.page import Figure, Part, Table
 from glassrun.models.cnn import CNN
 from glassrun.run import Run
+from in_browser import launched, opened
 from support import Made
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a" width="9" height="9"/></svg>'
@@ -173,3 +177,60 @@ def test_the_widget_holds_what_the_page_would() -> None:
     assert widgets[0].html.count("glassrun-live") == 1
     assert len(images(widgets[0].html)) == 1  # the view has the still one, too
     assert "export default" in widgets[0]._esm
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as found:
+        yield found
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_two_in_one_notebook_do_not_meet(browser: Any, tmp_path: Path) -> None:
+    """Each is drawn where it stands and touched alone; one goes, the other stays."""
+    widgets = [Inline(part(word)).widget() for word in "xy"]
+    states = json.dumps([{"html": widget.html, "views": widget.views} for widget in widgets]).replace("<", r"\u003c")
+    module = base64.b64encode(widgets[0]._esm.encode()).decode()
+    page = tmp_path / "two.html"
+    page.write_text(
+        '<meta charset="utf-8"><div class="cell"></div><div class="cell"></div><script type="module">\n'
+        f'const {{ default: {{ render }} }} = await import("data:text/javascript;base64,{module}");\n'
+        f"const states = {states};\n"
+        'const cells = document.querySelectorAll(".cell");\n'
+        "window.ends = states.map((state, i) => render({ model: { get: (name) => state[name] }, el: cells[i] }));\n"
+        "</script>"
+    )
+    found = opened(browser, page)
+    first, second = found.page.locator(".cell").all()
+    assert [cell.locator(".glass").count() for cell in (first, second)] == [1, 1]
+    untouched = second.inner_text()
+    stage = first.locator(".stage")
+    box = stage.bounding_box()
+    before = first.inner_text()
+    found.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert first.inner_text() != before
+    assert second.inner_text() == untouched
+    found.page.evaluate("ends[0]()")
+    assert [cell.locator(".glass").count() for cell in (first, second)] == [0, 1]
+    assert found.wrong == []
+
+
+@pytest.mark.usefixtures("anywidget")
+@pytest.mark.parametrize("state", [True, False], ids=["with the widget's state", "without it"])
+@pytest.mark.parametrize("script", [True, False], ids=["JavaScript on", "JavaScript off"])
+def test_a_notebook_written_as_html_shows_each_picture_once(
+    state: bool, script: bool, browser: Any, tmp_path: Path
+) -> None:
+    """As nbconvert writes it: the widget's mark where the notebook has its state, else the HTML beside it."""
+    shown = Inline(part("x"))
+    first, second = published("shown", {"shown": shown})
+    mark = '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>'
+    page = tmp_path / "export.html"
+    page.write_text(f'<meta charset="utf-8">{mark if state else first["text/html"]}{second["text/html"]}')
+    found = opened(browser, page, java_script_enabled=script)
+    visible = sum(image.is_visible() for image in found.page.locator("img").all())
+    assert visible == (0 if state and script else 3)
+    assert found.wrong == []

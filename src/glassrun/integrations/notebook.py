@@ -143,6 +143,7 @@ def _html(part: Part, shown: Callable[[Figure], str]) -> str:
     pieces += [_table(table) for table in part.tables]
     if part.code:
         pieces.append(f"<pre>{escape(part.code)}</pre>")
+    pieces += [f"<p>Source: <code>{escape(name)}</code></p>" for name in part.source]
     return f'<div class="glassrun">{"".join(pieces)}</div>'
 
 

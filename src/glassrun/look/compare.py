@@ -215,7 +215,7 @@ def _same_example(a: Run, b: Run) -> tuple[tuple[Seen, Seen], str]:
         BadInput: there is no model or no such example for one of them.
     """
     from glassrun.data.recorded import of_run
-    from glassrun.train.snapshots import look
+    from glassrun.train.snapshots import look_into
 
     for name, run in (("A", a), ("B", b)):
         if run.folder.header["kind"] == RECORDED:
@@ -228,7 +228,7 @@ def _same_example(a: Run, b: Run) -> tuple[tuple[Seen, Seen], str]:
         raise ConfigError(_unlike(a, b, plain))
     example = probe(a)
     what = f"the text {example.text!r}" if example.text else "the first image"
-    looked = look(a.model, example.inputs, example.axes), look(b.model, example.inputs, example.axes)
+    looked = look_into(a.model, example.inputs, example.axes), look_into(b.model, example.inputs, example.axes)
     return looked, f"{what} of the {example.split} split of A's data"
 
 

@@ -40,10 +40,10 @@ def of_run(run: Run, text: str | None = None) -> Part:
     Raises:
         BadInput: the model or the data cannot be read, the text is empty or too long, or there is no attention.
     """
-    from glassrun.train.snapshots import look
+    from glassrun.train.snapshots import look_into
 
     shown = probe(run) if text is None else _of_text(run, text)
-    seen = look(run.model, shown.inputs, shown.axes)
+    seen = look_into(run.model, shown.inputs, shown.axes)
     if not seen.values["attention"]:
         raise ModelError(f"{run.path}: the model has no attention to show. run.exhibit('feature-map') shows its maps")
     what = f"the text {shown.text!r}" if shown.text else "an image"
@@ -67,7 +67,7 @@ def of_model(model: nn.Module, inputs: Any, tokens: Sequence[str] = ()) -> Part:
     Raises:
         BadInput: the model fails on the inputs, cannot be looked into, or has neither attention nor convolutions.
     """
-    from glassrun.train.snapshots import look
+    from glassrun.train.snapshots import look_into
 
     def axes(seen: AttentionMap) -> Axes:
         from glassrun.train.probe import Axes
@@ -77,7 +77,7 @@ def of_model(model: nn.Module, inputs: Any, tokens: Sequence[str] = ()) -> Part:
         )
         return Axes(rows, columns)
 
-    seen = look(model, inputs, axes)
+    seen = look_into(model, inputs, axes)
     figures = [*attention_figures(seen), *picture_figures(seen)]
     if not figures:
         raise ModelError(

@@ -77,7 +77,7 @@ def take(state: State, chain: str) -> Snapshot:
     try:
         with state.averaged(), undisturbed(), kept(model), precision(state.recipe.numerics.precision):
             attributes.set_generators(state.seed, "snapshot")
-            seen = look(model, probe.inputs, probe.axes)
+            seen = look_into(model, probe.inputs, probe.axes)
     finally:
         attributes.restore()
         for module, training in modes:
@@ -101,7 +101,7 @@ class Seen:
     arrays: Mapping[str, Array]
 
 
-def look(model: nn.Module, inputs: Any, axes: Callable[[AttentionMap], Axes]) -> Seen:
+def look_into(model: nn.Module, inputs: Any, axes: Callable[[AttentionMap], Axes]) -> Seen:
     """Attention maps, first filters and feature maps of the first example.
 
     Arguments:
