@@ -222,6 +222,7 @@ def test_the_public_names_hold_still() -> None:
         "resume",
         "seed",
         "train",
+        "view",
     ]
     assert all(getattr(api, name) is not None for name in api.__all__)
     # The function and the package of one name: loading modules of the package must not take the function away.
