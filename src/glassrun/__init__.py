@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from glassrun.capturing.maps import Captured
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
+    from glassrun.integrations.notebook import view
     from glassrun.look.report import report
     from glassrun.record.recorder import Recorder, record
     from glassrun.replay.verdict import Verdict
@@ -44,6 +45,7 @@ _HOMES = {
     "resume": "glassrun.run",
     "seed": "glassrun.train.seeding",
     "train": "glassrun.run",
+    "view": "glassrun.integrations.notebook",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "resume",
     "seed",
     "train",
+    "view",
 ]
 
 
