@@ -285,6 +285,7 @@ def test_written_with_products_of_all_kinds():
         "einsum": lambda q, k, v: torch.einsum(
             "bhqk,bhkd->bqhd", (torch.einsum("b h i d, b h j d -> b h i j", q, k) / D_K**0.5).softmax(dim=-1), v
         ),
+        "turned": lambda q, k, v: torch.matmul(v.mT, (q @ k.mT / D_K**0.5).softmax(-1).permute(0, 1, 3, 2)).mT,
         "cast": lambda q, k, v: (q @ k.mT / D_K**0.5).softmax(-1, dtype=torch.float64).type_as(v) @ v,
     }
     for way, call in ways.items():
@@ -329,9 +330,26 @@ def test_a_softmax_that_is_no_attention():
         lambda x: (x @ table).softmax(-1) @ table.T,  # a product with parameters is a projection
         lambda x: (x @ x.mT).softmax(-2) @ x,  # over the queries
         lambda x: (x @ x.mT).log_softmax(-1) @ x,
+        lambda x: (x @ x.mT).softmax(-1).mT @ x,  # the keys' sums over the queries
     ):
         with pytest.raises(CaptureError, match="no attention call was seen"):
             capture(Calls(call), x)
+
+
+def test_scores_with_one_more_column_that_is_no_key():
+    """As attention sinks have it (GPT-OSS): a share of the weights goes to nothing."""
+    query, key, value = heads_of(keys=QUERIES)
+    sinks = torch.zeros(BATCH, HEADS, QUERIES, 1)
+    later = torch.full((QUERIES, QUERIES), -math.inf).triu(1)
+
+    def call(q, k, v):
+        return torch.cat([q @ k.mT / D_K**0.5 + later, sinks], -1).softmax(-1)[..., :-1] @ v
+
+    found = seen(call, query, key, value)
+    exponents = (torch.einsum("bhqd,bhkd->bhqk", query, key) / D_K**0.5 + later).exp()
+    torch.testing.assert_close(found.weights, exponents / (1 + exponents.sum(-1, keepdim=True)))
+    assert found.masking == "causal"
+    assert found.proof < 1e-5
 
 
 # --- dropout ---------------------------------------------------------------------------------------------------------
