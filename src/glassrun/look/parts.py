@@ -22,6 +22,7 @@ from glassrun.look.figures.attention import attention as attention_figure
 from glassrun.look.figures.feature_maps import images as images_figure
 from glassrun.look.figures.positions import positions as positions_figure
 from glassrun.look.figures.style import svg
+from glassrun.look.names import readable
 from glassrun.look.page import Figure, Part, Table
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.patches import PatchEmbedding
@@ -243,24 +244,12 @@ def _labelled(found: AttentionMap, source: Sequence[str], target: Sequence[str])
     else:
         rows = columns = source
     return views.Maps(
-        _readable(found.name),
+        readable(found.name),
         weights,
         rows if len(rows) == queries else [str(place + 1) for place in range(queries)],
         columns if len(columns) == keys else [str(place + 1) for place in range(keys)],
         *titles,
     )
-
-
-def _readable(name: str) -> str:
-    """A module's name for people: `decoder.0.cross_attention` is "decoder layer 1: cross-attention"."""
-    *path, last = name.split(".")
-    stack = path[0].removesuffix("s") if path else ""
-    numbers = [int(part) + 1 for part in path if part.isdecimal()]
-    where = (
-        f"{stack} layer {numbers[0]}" if numbers and stack != "layer" else f"layer {numbers[0]}" if numbers else stack
-    )
-    kind = {"attention": "self-attention"}.get(last, last.replace("_", "-"))
-    return f"{where}: {kind}" if where else kind
 
 
 # --- positions -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from glassrun.errors import BadInput, RunFolderError
-from glassrun.look import views
+from glassrun.look import snapshots, views
 from glassrun.look.exhibits.base import Material
 from glassrun.look.figures.curves import curves
 from glassrun.look.figures.style import svg
@@ -66,7 +66,13 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
         parts = [_curves(run, ""), *_about(run)]
     else:
         with _one_thread():  # small operations are slower on several, and much slower beside other programs
-            parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
+            over_training = snapshots.part(run)
+            parts = [
+                _curves(run, _schedule(run), _warmup(run)),
+                *([over_training] if over_training else []),
+                *_looks(run, notes),
+                *_about(run),
+            ]
     page = render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -172,7 +178,9 @@ def _curves_view(
     return views.curves(
         [
             views.Panel("loss", lines, log=min(loss) > 0 and max(loss) > 10 * min(loss), marks=marks),
-            views.Panel("learning rate", [views.Line("learning rate", x, np.asarray(rate))], marks=marks),
+            views.Panel(
+                "learning rate", [views.Line("learning rate", x, np.asarray(rate))], marks=[(at, "") for at, _ in marks]
+            ),
         ]
     )
 
