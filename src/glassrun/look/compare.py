@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +283,7 @@ def _attention(seen: Sequence[Seen], pairs: Sequence[Pair]) -> Iterator[Figure]:
     name, x, y = next((pair for pair in pairs if entries[pair[0]]["kind"] == "cross"), pairs[-1])
     entry, heads = entries[name], min(_SHOWN_HEADS, len(x))
     drawn = attention(
-        [Band("A", x[:heads]), Band("B", y[:heads]), Band("A − B", (x - y)[:heads], signed=True)],
+        [Band("A", x[:heads]), Band("B", y[:heads]), Band("A − B", (x - y)[:heads], "difference")],
         rows=[f"head {head + 1}" for head in range(heads)],
         queries=entry["queries"],
         keys=entry["keys"],
@@ -314,18 +315,14 @@ def _filters(seen: Sequence[Seen]) -> Iterator[Figure]:
         return
     (p, labels), (q, _) = flat_filters(x), flat_filters(y)
     shown = len(labels[:_SHOWN_PICTURES])
-    bands = [("A", p), ("B", q), ("A − B", p - q)]
+    bands = [Band("A", p, "signed"), Band("B", q, "signed"), Band("A − B", p - q, "difference")]
     yield Figure(
         svg(
-            pictures(
-                [Band(name, found[:shown], signed=True) for name, found in bands],
-                columns=labels[:shown],
-                value="weight",
-            )
+            pictures([replace(band, maps=band.maps[:shown]) for band in bands], columns=labels[:shown], value="weight")
         ),
         "Filters of the first layer",
-        "Weights, red above zero and blue below; all three rows on one scale.",
-        view=views.pictures([views.Pictures(name, found, labels, signed=True) for name, found in bands]),
+        "Weights, red above zero and blue below; A and B on one scale, their difference on its own.",
+        view=views.pictures([views.Pictures(band.title, band.maps, labels, signed=True) for band in bands]),
     )
 
 
@@ -335,7 +332,7 @@ def _maps(pairs: Sequence[Pair]) -> Iterator[Figure]:
     name, x, y = pairs[0]
     shown = min(_SHOWN_PICTURES, len(x))
     drawn = pictures(
-        [Band("A", x[:shown]), Band("B", y[:shown]), Band("A − B", (x - y)[:shown], signed=True)],
+        [Band("A", x[:shown]), Band("B", y[:shown]), Band("A − B", (x - y)[:shown], "difference")],
         columns=[str(number + 1) for number in range(shown)],
         value="value",
     )
