@@ -89,8 +89,9 @@ class Attention(TorchFunctionMode):
         if ("attention" in name or "attn" in name) and self._place.wanted():
             raise CaptureError(
                 f"{self._place.described()} calls {functions.full_name(func, name)}, which gives no weights and "
-                "cannot be looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of transformers: "
-                "attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with attention=…"
+                "cannot be looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of "
+                "transformers: attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with "
+                "attention=…"
             )
         return self._other(func, name, args, kwargs)
 
