@@ -296,4 +296,4 @@ def _text(chosen: Subject, photo: Photograph, which: str, seen: ShiftError, foun
     return "\n\n".join(paragraphs)
 
 
-EXHIBIT = Exhibit("parameter-sharing", "Parameter sharing", QUESTION, fits, make)
+EXHIBIT = Exhibit("parameter-sharing", "Parameter sharing", QUESTION, fits, make, takes=frozenset({"image"}))
