@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,16 @@ _SHOWN_POSITIONS = 64
 _SEARCHED_PAIRS = 200
 
 
-def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part]:
-    """Everything that a real example of the split that was kept back shows of a model."""
+def model_parts(
+    model: nn.Module, task: Task, dataset: Dataset, *, without: Collection[str] = frozenset()
+) -> Iterator[Part]:
+    """Everything that a real example of the split that was kept back shows of a model.
+
+    Arguments:
+        model: in evaluation mode.
+        task, dataset: what it was trained on.
+        without: the names of exhibits that stand beside these parts: what they show is left out.
+    """
     split = next(name for name in ("test", "validation", "train") if name in dataset.splits)
     batch = task.collate([dataset.splits[split].example(_chosen(dataset, split), 0)])
     inputs = _inputs(dataset, batch)
@@ -48,7 +56,8 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
     captured = capture(model, inputs, activations=convolutions or False)
     with torch.no_grad(), capturing(model) as seen:
         model(*inputs)
-    yield _network(model, seen.layers, inputs)
+    if "cnn-architecture" not in without:
+        yield _network(model, seen.layers, inputs)
     encoding = dataset.encoding
     if isinstance(encoding, ImageEncoding):
         images = _images(dataset, split)
@@ -61,8 +70,10 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
         yield answers.of_gaps(model, task, encoding, inputs[0][0])
     else:
         yield answers.of_text(model, encoding, inputs[0][0])
-    yield from _attention(captured, *_tokens(model, dataset, inputs, batch))
-    yield from _positions(model)
+    if "attention" not in without:
+        yield from _attention(captured, *_tokens(model, dataset, inputs, batch))
+    if "positional-encoding" not in without:
+        yield from _positions(model)
 
 
 def _chosen(dataset: Dataset, split: str) -> int:

@@ -178,9 +178,7 @@ def _curves_view(
     return views.curves(
         [
             views.Panel("loss", lines, log=min(loss) > 0 and max(loss) > 10 * min(loss), marks=marks),
-            views.Panel(
-                "learning rate", [views.Line("learning rate", x, np.asarray(rate))], marks=[(at, "") for at, _ in marks]
-            ),
+            views.Panel("learning rate", [views.Line("learning rate", x, np.asarray(rate))], marks=marks),
         ]
     )
 
@@ -200,12 +198,14 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
     except BadInput as error:
         notes.append(f"The model is not looked into here: {error}")
         return
-    yield from _exhibits(run)
-    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+    exhibits = dict(_exhibits(run))
+    shown = {name for name, part in exhibits.items() if part.figures}
+    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset, without=shown)
+    yield from exhibits.values()
 
 
-def _exhibits(run: Run) -> Iterator[Part]:
-    """The exhibits that have something to show of the run; one that cannot says why in its place."""
+def _exhibits(run: Run) -> Iterator[tuple[str, Part]]:
+    """The exhibits that have something to show of the run, by name; one that cannot says why in its place."""
     from glassrun.look.exhibits.registry import EXHIBITS
 
     with TemporaryDirectory() as scratch:
@@ -214,9 +214,10 @@ def _exhibits(run: Run) -> Iterator[Part]:
             if not exhibit.fits(run):
                 continue
             try:
-                yield exhibit.make(material)
+                part = exhibit.make(material)
             except BadInput as error:
-                yield Part(exhibit.title, question=exhibit.question, notes=[f"Not shown of this run: {error}"])
+                part = Part(exhibit.title, question=exhibit.question, notes=[f"Not shown of this run: {error}"])
+            yield exhibit.name, part
 
 
 def _about(run: Run) -> Iterator[Part]:

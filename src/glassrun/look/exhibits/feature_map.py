@@ -287,4 +287,4 @@ def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
     return Table(rows, head, title="Where each filter answers most", numbers=(3, 4))
 
 
-EXHIBIT = Exhibit("feature-map", "Feature map", QUESTION, fits, make)
+EXHIBIT = Exhibit("feature-map", "Feature map", QUESTION, fits, make, takes=frozenset({"image"}))

@@ -300,4 +300,4 @@ def _told(found: Study) -> str:
     )
 
 
-EXHIBIT = Exhibit("parameter-sharing", "Parameter sharing", QUESTION, fits, make)
+EXHIBIT = Exhibit("parameter-sharing", "Parameter sharing", QUESTION, fits, make, takes=frozenset({"image"}))
