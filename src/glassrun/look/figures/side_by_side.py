@@ -86,29 +86,28 @@ def pictures(rows: Sequence[Band], *, columns: Sequence[str], value: str) -> Fig
         columns: names of the filters.
         value: what the brightness or the colour is.
     """
-    side = WIDTH / (len(columns) + 1.6)
-    ratio = max(band.maps.shape[1] / band.maps.shape[2] for band in rows)
-    figure, grid = subplots(
-        len(rows), len(columns), size=(WIDTH, max(len(rows) * (side * ratio + 0.06) + 0.3, 1.2)), squeeze=False
-    )
+    height, width = rows[0].maps.shape[1:]
+    gap = max(1, width // 8)
+    each = 5.6 / len(columns) * max((height + gap) / (width + gap), 0.2)  # inches
+    figure, grid = subplots(len(rows), 1, size=(WIDTH, max(len(rows) * each + 0.35, 1.1)), squeeze=False)
     maps = {scale: [band.maps for band in rows if band.scale == scale] for scale in ("plain", "signed", "difference")}
     low, high = (min(map(np.min, maps["plain"])), max(map(np.max, maps["plain"]))) if maps["plain"] else (0.0, 1.0)
     scales: dict[str, Any] = {scale: _around_zero(maps[scale]) for scale in ("signed", "difference")}
     scales["plain"] = {"cmap": "gray", "vmin": low, "vmax": high}
     drawn: dict[str, Any] = {}
-    for line, band in zip(grid, rows, strict=True):
-        for axes, picture in zip(line, band.maps, strict=False):
-            drawn[band.scale] = axes.imshow(picture, interpolation="nearest", **scales[band.scale])
-        for axes in line:
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        line[0].set_ylabel(plain(band.title), rotation=0, ha="right", va="center")
-    for axes, name in zip(grid[0], columns, strict=True):
-        axes.set_title(plain(name), fontsize=7, color=INK)
+    for axes, band in zip(grid[:, 0], rows, strict=True):
+        strip = _strip(band.maps, len(columns), gap)
+        drawn[band.scale] = axes.imshow(strip, interpolation="nearest", **scales[band.scale])
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(plain(band.title), rotation=0, ha="right", va="center")
+    centres = [(width - 1) / 2 + place * (width + gap) for place in range(len(columns))]
+    grid[0, 0].set_xticks(centres, [plain(name) for name in columns], fontsize=7)
+    grid[0, 0].tick_params(top=False, labeltop=True, bottom=False, labelbottom=False, pad=1)
     for scale, image in drawn.items():
-        of = [axes for line, band in zip(grid, rows, strict=True) if band.scale == scale for axes in line]
-        label = scale if scale == "difference" else value
-        figure.colorbar(image, ax=of, label=label, fraction=0.03, pad=0.01)
+        of = [axes for axes, band in zip(grid[:, 0], rows, strict=True) if band.scale == scale]
+        bar = figure.colorbar(image, ax=of, fraction=0.03, pad=0.01)
+        bar.set_label(scale if scale == "difference" else value, fontsize=7)
     return figure
 
 
@@ -121,6 +120,15 @@ def _ticks(axes: Axes, queries: Sequence[str], keys: Sequence[str], *, bottom: b
         axis.set_tick_params(labelsize=7, labelrotation=rotation, length=0, pad=2)
     axes.tick_params(labelbottom=bottom)
     axes.spines[:].set_visible(False)
+
+
+def _strip(maps: NDArray[Any], columns: int, gap: int) -> NDArray[Any]:
+    """Float[maps, height, width] side by side with nothing between them: one image is drawn sooner than many."""
+    count, height, width = maps.shape
+    strip = np.full((height, columns * (width + gap) - gap), np.nan)
+    for place in range(min(count, columns)):
+        strip[:, place * (width + gap) : place * (width + gap) + width] = maps[place]
+    return strip
 
 
 def _around_zero(maps: Sequence[NDArray[Any]]) -> dict[str, Any]:
