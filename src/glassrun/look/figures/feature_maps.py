@@ -89,8 +89,7 @@ def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title
         axes.axis("off")
     first.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0)
     first.set_title(title, color=INK, fontsize=9)
-    signed = [np.abs(found.values).ravel() for found in maps if found.signed]
-    reach = (float(np.quantile(np.concatenate(signed), _SHOWN_SHARE)) if signed else 0.0) or _reach(signed)
+    reach = scale_end([found.values for found in maps if found.signed])
     scale = None
     for found, axes in zip(maps, others, strict=False):
         low, color_map = (-reach, SIGNED) if found.signed else (0.0, "gray")
@@ -139,6 +138,12 @@ def peak(values: NDArray[Any]) -> tuple[int, int]:
     """Where a map is farthest from zero: (row, column)."""
     row, column = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     return int(row), int(column)
+
+
+def scale_end(maps: Sequence[NDArray[Any]]) -> float:
+    """Where the scale of signed maps ends: one in 200 values is farther from zero."""
+    values = np.concatenate([np.abs(values).ravel() for values in maps]) if maps else np.zeros(1)
+    return float(np.quantile(values, _SHOWN_SHARE)) or _reach(maps)
 
 
 def _reach(maps: Sequence[NDArray[Any]]) -> float:
