@@ -398,6 +398,20 @@ def test_cross_attention_between_two_stacks_that_read_the_same_tokens():
     assert [each.kind for each in found.values()] == ["self", "self", "cross", "self"]
 
 
+def test_a_learned_query_asks_another_sequence():
+    class Pooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(drawn(1, D_MODEL))
+
+        def forward(self, x):
+            return (self.query @ x.mT).softmax(-1) @ x
+
+    found = capture(Pooling(), drawn(BATCH, KEYS, D_MODEL)).attention[""]
+    assert (found.kind, found.weights.shape) == ("cross", (BATCH, 1, 1, KEYS))
+    assert found.proof < 1e-5
+
+
 def test_keys_from_a_cache_are_of_the_same_sequence():
     cache = torch.zeros(BATCH, KEYS, D_MODEL)
 

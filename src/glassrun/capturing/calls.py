@@ -74,7 +74,7 @@ class Attention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
+        if func in functions.FUSED:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
