@@ -145,6 +145,32 @@ def test_rows_sum_to_one_and_masks_do_not_leak(heads, queries, keys, floating, s
     assert found.proof < 1e-5
 
 
+@settings(max_examples=25)
+@given(st.data())
+def test_what_is_chosen_is_that_part_of_the_whole_however_it_is_written(data):
+    groups, times, queries, keys = (data.draw(st.integers(1, 4)) for _ in range(4))
+    heads = groups * times
+    query = drawn(2, heads, queries, 3, seed=data.draw(st.integers(0, 99)))
+    key, value = drawn(2, groups, keys, 3), drawn(2, groups, keys, 2, seed=2)
+    chosen = {
+        "heads": data.draw(st.lists(st.integers(-heads, heads - 1), min_size=1, max_size=3)),
+        "queries": data.draw(st.lists(st.integers(-queries, queries - 1), min_size=1, max_size=3)),
+    }
+
+    def fused(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    def written(q, k, v):
+        return (q @ k.repeat_interleave(times, 1).mT / 3**0.5).softmax(-1) @ v.repeat_interleave(times, 1)
+
+    whole = expected(query, key)
+    for call in (fused, written):
+        found = seen(call, query, key, value, **chosen)
+        torch.testing.assert_close(found.weights, whole[:, chosen["heads"]][:, :, chosen["queries"]])
+        assert found.proof < 1e-5
+        assert (found.num_heads, found.num_key_value_heads) == (heads, groups)
+
+
 def test_a_causal_bias():
     from torch.nn.attention.bias import causal_lower_right
 
