@@ -206,6 +206,7 @@ def test_usage_errors_have_exit_code_2() -> None:
 
 def test_the_public_names_hold_still() -> None:
     assert sorted(api.__all__) == [
+        "Captured",
         "GlassrunError",
         "Recipe",
         "Recorder",
@@ -214,6 +215,7 @@ def test_the_public_names_hold_still() -> None:
         "Seeded",
         "Verdict",
         "__version__",
+        "capture",
         "diff",
         "load",
         "pretrained",
@@ -222,6 +224,7 @@ def test_the_public_names_hold_still() -> None:
         "resume",
         "seed",
         "train",
+        "view",
     ]
     assert all(getattr(api, name) is not None for name in api.__all__)
     # The function and the package of one name: loading modules of the package must not take the function away.

@@ -358,9 +358,14 @@ class Numerics(Section):
 
 
 class Record(Section):
-    """How often `ledger.tensors` gets the fingerprint of each tensor; the chain covers every step in any case."""
+    """What is written down beside the chain, which covers every step in any case.
+
+    `every` is how often `ledger.tensors` gets the fingerprint of each tensor, `snapshots` how many times over the run
+    the inside of the model is kept, as a fixed example shows it.
+    """
 
     every: Annotated[Count, Free] = 1
+    snapshots: Annotated[int, Field(ge=0, le=1000), Free] = 0
 
 
 class Mlflow(Section):

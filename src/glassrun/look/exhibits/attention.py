@@ -190,4 +190,4 @@ def _memory_table(memories: Sequence[Changed]) -> Table:
     return Table(rows, head, "The memory intact, of another sentence, and zeroed", numbers=(2,))
 
 
-EXHIBIT = Exhibit("attention", "Attention", QUESTION, words.reads_text, make)
+EXHIBIT = Exhibit("attention", "Attention", QUESTION, words.reads_text, make, takes=frozenset({"text"}))

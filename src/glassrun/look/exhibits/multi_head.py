@@ -215,4 +215,6 @@ def _distance_table(apart: Array) -> Table:
     return Table(rows, ("", *names), "How unlike each two heads are, from 0 to 1", numbers=range(1, len(names) + 1))
 
 
-EXHIBIT = Exhibit("multi-head-attention", "Multi-head attention", QUESTION, words.reads_text, make)
+EXHIBIT = Exhibit(
+    "multi-head-attention", "Multi-head attention", QUESTION, words.reads_text, make, takes=frozenset({"text"})
+)
