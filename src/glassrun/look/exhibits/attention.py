@@ -79,7 +79,7 @@ def _telling(weights: Array, rows: Sequence[int]) -> tuple[int, int]:
     """
     far = np.abs(words.perplexity(weights[:, rows]) - _TELLING)
     head, row = np.unravel_index(int(far.argmin()), far.shape)
-    return int(head), rows[row]
+    return int(head), rows[int(row)]
 
 
 def _what(reading: Reading, shown: Maps, head: int, query: int) -> str:
