@@ -17,7 +17,7 @@ from glassrun.look.exhibits.transformers import model_kind, small_language_model
 from glassrun.look.figures.curves import curves
 from glassrun.look.figures.schedules import Trained, schedules, update_sizes
 from glassrun.look.figures.style import svg
-from glassrun.look.page import Figure, Part
+from glassrun.look.page import Figure, Part, View
 from glassrun.train.schedule import warmup_steps
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _updates(columns: Columns) -> Figure:
     )
 
 
-def _panels(columns: Columns, titles: Mapping[str, str]) -> views.View:
+def _panels(columns: Columns, titles: Mapping[str, str]) -> View:
     """The fields of every training, by their titles; the reader chooses the batch."""
     return views.choice(
         "batch",
