@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassrun import pretrained
+    from glassrun.capturing.capture import capture
+    from glassrun.capturing.maps import Captured
     from glassrun.config import Recipe
     from glassrun.errors import GlassrunError
+    from glassrun.integrations.notebook import view
     from glassrun.look.report import report
     from glassrun.record.recorder import Recorder, record
     from glassrun.replay.verdict import Verdict
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Captured": "glassrun.capturing.maps",
     "GlassrunError": "glassrun.errors",
     "Recipe": "glassrun.config",
     "Recorder": "glassrun.record.recorder",
@@ -33,6 +37,7 @@ _HOMES = {
     "Run": "glassrun.run",
     "Seeded": "glassrun.train.seeding",
     "Verdict": "glassrun.replay.verdict",
+    "capture": "glassrun.capturing.capture",
     "diff": "glassrun.run",
     "load": "glassrun.run",
     "record": "glassrun.record.recorder",
@@ -40,9 +45,11 @@ _HOMES = {
     "resume": "glassrun.run",
     "seed": "glassrun.train.seeding",
     "train": "glassrun.run",
+    "view": "glassrun.integrations.notebook",
 }
 
 __all__ = [
+    "Captured",
     "GlassrunError",
     "Recipe",
     "Recorder",
@@ -51,6 +58,7 @@ __all__ = [
     "Seeded",
     "Verdict",
     "__version__",
+    "capture",
     "diff",
     "load",
     "pretrained",
@@ -59,6 +67,7 @@ __all__ = [
     "resume",
     "seed",
     "train",
+    "view",
 ]
 
 

@@ -306,13 +306,32 @@ def predict(
             typer.echo(result.text)
 
 
-@app.command(epilog="Example: glassrun report runs/digits-cnn-20261123-101500")
-def report(run: RunArgument, data_path: DataOption = None) -> None:
-    """Write the run's report.html, one file that opens with no network."""
+@app.command(
+    epilog="Examples: glassrun report runs/digits-cnn-20261123-101500; glassrun report runs/a runs/b --out a-b.html"
+)
+def report(
+    run: RunArgument,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Another run, to stand beside it.", show_default=False)
+    ] = None,
+    data_path: DataOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The page of two runs.", show_default="compare.html"),
+    ] = None,
+) -> None:
+    """Write the run's report.html, or two runs side by side: one file that opens with no network."""
     from glassrun import run as runs
+    from glassrun.look.compare import compare
     from glassrun.look.report import report as write_report
 
-    written = write_report(runs.load(run, data_path=data_path), tell=lambda note: typer.echo(f"note: {note}", err=True))
+    def tell(note: str) -> None:
+        typer.echo(f"note: {note}", err=True)
+
+    if other is None and out is not None:
+        raise ConfigError(f"--out {out}: only for two runs; the report of one is report.html in its own folder")
+    chosen = [runs.load(path, data_path=data_path) for path in (run, other) if path is not None]
+    written = write_report(chosen[0], tell=tell) if other is None else compare(*chosen, out, tell=tell)
     typer.echo(f"report: {_shown(written)}")
 
 

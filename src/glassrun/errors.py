@@ -7,6 +7,7 @@
     │   ├── ModelError           a model that cannot be built or does not fit its task
     │   ├── RunFolderError       a run folder that is missing, occupied, damaged or cannot be written
     │   ├── BundleError          a bundle that is damaged, is none, or cannot be run here
+    │   ├── CaptureError         a model that cannot be looked into, or not for what was asked
     │   └── MissingDependency    an optional package that a command needs
     └── RunStopped           exit code 1: a run that could not go on; what it had done is kept
         ├── NotFinite            a loss or a gradient that is not finite
@@ -51,6 +52,10 @@ class RunFolderError(BadInput):
 
 class BundleError(BadInput):
     """A bundle is damaged, is none, or cannot be run here."""
+
+
+class CaptureError(BadInput):
+    """A model cannot be looked into, or does not have what was asked for, or its forward pass fails."""
 
 
 class MissingDependency(BadInput):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from glassrun.export import Exported
+    from glassrun.integrations.notebook import Inline
     from glassrun.replay.verdict import Verdict
 
 Hear = Callable[[Event], None]
@@ -300,6 +301,33 @@ class Run:
             usual_temperature=generator.usual_temperature,
         )
         return generator.write(texts, how, tokens=tokens, stop=stop)
+
+    def attention(self, text: str | None = None) -> Inline:
+        """The attention maps of the run's model, to look at in a notebook.
+
+        Arguments:
+            text: read by a language model, translated by a translation; by default the first held-out example is shown.
+
+        Raises:
+            BadInput: the model or the data cannot be read, the text is empty or too long, or there is no attention.
+        """
+        from glassrun.integrations.notebook import attention
+
+        return attention(self, text)
+
+    def exhibit(self, name: str, *, text: str | None = None, image: str | Path | None = None) -> Inline:
+        """An exhibit on this run, to look at in a notebook; where it does not fit the run, on a small one of its own.
+
+        Arguments:
+            name: as `glassrun exhibit` has it, for example "attention".
+            text, image: a sentence or a picture of your own.
+
+        Raises:
+            BadInput: there is no such exhibit, or what was given cannot be shown.
+        """
+        from glassrun.integrations.notebook import exhibit
+
+        return exhibit(self, name, text=text, image=None if image is None else Path(image))
 
     def pack(self, out: str | Path | None = None, *, with_data: bool = False, with_checkpoints: bool = False) -> Path:
         """Write the run as one file that anyone can check and replay (see docs/formats.md).

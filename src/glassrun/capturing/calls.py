@@ -1,71 +1,245 @@
-"""See every attention call of a model through a function mode, and rebuild its weights beside it."""
+"""See every attention call of a model through a function mode, and hand it on; the calls go as they go.
+
+Three ways to attention are known: `F.scaled_dot_product_attention`; `F.multi_head_attention_forward`, whose body is one
+of the other two between projections; and attention written out, a softmax over the last axis of a product of two
+computed tensors, itself the left factor of a product with a computed tensor.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import CausalBias
 from torch.overrides import TorchFunctionMode
 
-from glassrun.capturing.maps import AttentionMap, Masking
-from glassrun.functional.attention import repeat_heads
+from glassrun.capturing import functions
+from glassrun.capturing.attentions import AttentionCall, Fused, Written, folded_heads, four_axes, split_lead
+from glassrun.capturing.equations import Equation
+from glassrun.capturing.flow import Flow, Origin, bare, latest
+from glassrun.capturing.functions import Factors
+from glassrun.capturing.maps import Kind, Masking
+from glassrun.capturing.masking import MASKED, masking_of
+from glassrun.errors import CaptureError
 
-_SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-_MULTI_HEAD = tuple(inspect.signature(F.multi_head_attention_forward).parameters)
+_SDPA = "torch.nn.functional.scaled_dot_product_attention"
+_MULTI_HEAD = "torch.nn.functional.multi_head_attention_forward"
+_WRITTEN = "softmax · V, written out"
+Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries
+
+
+class Place(Protocol):
+    """Where in the model the pass is, and what is wanted there."""
+
+    def attends(self) -> bool:
+        """An attention call comes; whether its map is wanted."""
+
+    def wanted(self) -> bool:
+        """Whether maps of the module that is running are wanted."""
+
+    def inputs(self) -> list[Tensor]:
+        """The tensors that this module was called with."""
+
+    def described(self) -> str:
+        """The module, for messages."""
+
+    def choose(self, batch: int, heads: int, queries: int, keys: int) -> Chosen:
+        """The heads and queries that are wanted of a call of these sizes; raises CaptureError."""
+
+    def keep(self, call: AttentionCall, chosen: Chosen) -> None:
+        """Make the map of a call."""
+
+
+@dataclass(frozen=True)
+class _MultiHead:
+    """The call of `F.multi_head_attention_forward` that is running: its heads, and how many keys it adds by itself."""
+
+    num_heads: int
+    added: int
 
 
 class Attention(TorchFunctionMode):
-    """Hands each attention call's map to `keep`, and lets the call itself go as it goes."""
+    """Hands each attention call to its place."""
 
-    def __init__(self, where: Callable[[], str], keep: Callable[[AttentionMap], None]) -> None:
+    def __init__(self, place: Place, flow: Flow) -> None:
         super().__init__()
-        self._where, self._keep = where, keep
+        self._place, self._flow = place, flow
+        self._inside: _MultiHead | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
-            with torch.no_grad(), torch._C.DisableTorchFunction():
-                self._keep(_of_fused(self._where(), output, **dict(zip(_SDPA, args, strict=False)), **kwargs))
+            return self._fused(func, args, kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(func, args, kwargs)
+        name = getattr(func, "__name__", None) or str(func)
+        match bare(name):
+            case "softmax":
+                return self._softmax(func, name, args, kwargs)
+            case "dropout":
+                return self._dropout(func, name, args, kwargs)
+            case product if product in functions.PRODUCTS:
+                return self._product(func, name, args, kwargs)
+        if ("attention" in name or "attn" in name) and self._place.wanted():
+            raise CaptureError(
+                f"{self._place.described()} calls {functions.full_name(func, name)}, which gives no weights and "
+                "cannot be looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of "
+                "transformers: attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with "
+                "attention=…"
+            )
+        return self._other(func, name, args, kwargs)
+
+    def _other(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        output = func(*args, **kwargs)
+        self._flow.follow(name, args, kwargs, output)
         return output
 
+    def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
+        given = functions.of_multi_head(args, kwargs)
+        if given is None:
+            return func(*args, **kwargs)
+        before = self._inside
+        self._inside = _MultiHead(given["num_heads"], (given["bias_k"] is not None) + bool(given["add_zero_attn"]))
+        try:
+            with self:
+                return functions.MULTI_HEAD_BODY(*args, **kwargs)
+        finally:
+            self._inside = before
 
-def _of_fused(
-    name: str,
-    output: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> AttentionMap:
-    groups = key.shape[-3]
-    if enable_gqa:
-        key, value = (repeat_heads(x, query.shape[-3] // groups) for x in (key, value))
-    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~allowed, -torch.inf)
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = scores.softmax(-1)
-    masking: Masking = "causal" if is_causal else "none" if attn_mask is None else "mask"
-    return AttentionMap(
-        name=name,
-        kind="cross" if "cross" in name else "self",
-        masking=masking,
-        weights=weights,
-        heads=tuple(range(weights.shape[1])),
-        queries=tuple(range(weights.shape[-2])),
-        num_heads=weights.shape[1],
-        num_key_value_heads=groups,
-        proof=float((weights @ value - output).abs().max()),
-        function="torch.nn.functional.scaled_dot_product_attention",
-    )
+    def _fused(self, func: Any, args: Any, kwargs: Any) -> Any:
+        given = functions.of_sdpa(args, kwargs)
+        if given is None:
+            return func(*args, **kwargs)
+        query, key, value = given["query"], given["key"], given["value"]
+        chosen = None
+        if self._place.attends():
+            self._refuse_nested(query)
+            lead = query.shape[:-2]
+            if not given["enable_gqa"]:
+                lead = torch.broadcast_shapes(lead, key.shape[:-2])  # type: ignore[no-untyped-call]
+            heads = self._heads_in(lead, query.shape[-2])
+            # Before the call: who asks for too much need not wait for it.
+            chosen = self._place.choose(*split_lead(lead, heads), query.shape[-2], key.shape[-2])
+        output = func(*args, **kwargs)
+        if chosen:
+            with _aside(query.device.type):
+                call = Fused(
+                    function=self._name(_SDPA),
+                    kind=self._kind(self._flow.of(query).sequence, self._flow.of(key).sequence),
+                    dropped=given["dropout_p"] > 0,
+                    added=self._inside.added if self._inside else 0,
+                    query=four_axes(query.expand(*lead, *query.shape[-2:]), lead, heads),
+                    key=four_axes(key, lead, heads),
+                    value=four_axes(value, lead, heads),
+                    output=four_axes(output, lead, heads),
+                    mask=_mask(given["attn_mask"], query.device, lead, heads),
+                    is_causal=given["is_causal"],
+                    scale=given["scale"],
+                )
+                self._place.keep(call, chosen)
+        self._flow.mixed(output)
+        return output
+
+    def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        factors = functions.factors_of(bare(name), args, kwargs)
+        if factors is None or functions.is_parameter(factors.right):
+            return self._other(func, name, args, kwargs)
+        left, right = self._flow.of(factors.left), self._flow.of(factors.right)
+        if left.are_weights and factors.right.ndim >= 2:
+            equation = Equation.of(factors.equation) if factors.equation else None
+            if factors.equation is None or equation:
+                return self._written(factors, equation, func, args, kwargs)
+            return self._other(func, name, args, kwargs)
+        output = func(*args, **kwargs)
+        self._flow.mark(output, Origin(latest((left, right)), (left.sequence, right.sequence)))
+        return output
+
+    def _softmax(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        scores = args[0] if args else kwargs.get("input")
+        axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        origin = self._flow.of(scores)
+        if origin.factors is None or axis not in (-1, scores.ndim - 1) or scores.ndim < 2:
+            return self._other(func, name, args, kwargs)
+        output = func(*args, **kwargs)
+        found: Masking = "none"
+        if self._place.wanted():
+            with _aside(scores.device.type):
+                tokens = scores.shape[-1] - (self._inside.added if self._inside else 0)
+                found = masking_of(scores[..., :tokens] <= MASKED, scores.shape[-2])
+        self._flow.mark(output, Origin(origin.sequence, origin.factors, found))
+        return output
+
+    def _dropout(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+        active = given.get("p", 0.5) > 0 and given.get("training", given.get("train", True))
+        origin = self._flow.of(given.get("input"))
+        if not origin.are_weights:
+            return self._other(func, name, args, kwargs)
+        output = func(*args, **kwargs)
+        if active and output is given["input"]:  # in place: the weights are gone
+            self._flow.mark(output, Origin(origin.sequence))
+        else:
+            self._flow.mark(output, replace(origin, undropped=given["input"]) if active else origin)
+        return output
+
+    def _written(self, factors: Factors, equation: Equation | None, func: Any, args: Any, kwargs: Any) -> Any:
+        output = func(*args, **kwargs)
+        if self._place.attends():
+            origin, value = self._flow.of(factors.left), factors.right
+            weights = factors.left if origin.undropped is None else origin.undropped
+            with _aside(output.device.type):
+                rows = (value, output) if equation is None else (equation.values(value), equation.outputs(output))
+                lead, (queries, keys) = rows[1].shape[:-2], weights.shape[-2:]
+                heads = self._heads_in(lead, queries)
+                chosen = self._place.choose(*split_lead(lead, heads), queries, keys)
+                assert origin.factors is not None, "weights began as scores"
+                assert origin.masking is not None, "weights came from a softmax"
+                call = Written(
+                    function=self._name(_WRITTEN),
+                    kind=self._kind(*origin.factors),
+                    dropped=origin.undropped is not None,
+                    own=four_axes(weights.expand(*lead, queries, keys), lead, heads),
+                    value=four_axes(rows[0], lead, heads),
+                    output=four_axes(rows[1], lead, heads),
+                    found_masking=origin.masking,
+                )
+                self._place.keep(call, chosen)
+        self._flow.mixed(output)
+        return output
+
+    def _heads_in(self, lead: torch.Size, queries: int) -> int:
+        if len(lead) != 1:
+            return 1
+        return self._inside.num_heads if self._inside else folded_heads(lead[0], queries, self._place.inputs())
+
+    def _name(self, function: str) -> str:
+        return _MULTI_HEAD if self._inside else function
+
+    def _kind(self, query: int | None, key: int | None) -> Kind:
+        return "self" if query == key else "cross"
+
+    def _refuse_nested(self, query: Tensor) -> None:
+        if query.is_nested:
+            raise CaptureError(
+                f"{self._place.described()} attends within nested tensors, which cannot be looked into: give the model "
+                "padded tensors and a mask"
+            )
+
+
+def _mask(given: Tensor | None, device: torch.device, lead: torch.Size, heads: int) -> Tensor | None:
+    if isinstance(given, CausalBias):  # a mask that is only described
+        given = given._materialize(device)
+    return None if given is None else four_axes(given, lead, heads)
+
+
+@contextmanager
+def _aside(device: str) -> Iterator[None]:
+    """For arithmetic of our own in the middle of the model's: seen by nobody, and in the types that we choose."""
+    with torch.no_grad(), torch._C.DisableTorchFunction(), torch.autocast(device, enabled=False):
+        yield

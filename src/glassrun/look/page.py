@@ -16,7 +16,7 @@ class View:
     Arguments:
         kind: which of the renderer's views draws it.
         values: titles, labels and settings: what JSON can hold.
-        arrays: the dense numbers by name; they go as base64 of little-endian float16 (see `views`).
+        arrays: the dense numbers by name; how they are written, `views.payload` says.
     """
 
     kind: str
@@ -29,11 +29,13 @@ class Figure:
     """A figure with its title and what is to be seen in it.
 
     Arguments:
-        svg: the static picture; it is what is printed, and what is there without JavaScript.
+        svg: the static picture; it is what is printed, and what is there without JavaScript; empty where the figures
+            after it are stills of the same.
         title: stands above it.
         caption: stands below it.
         description: what a reader who cannot see it is told; the caption where it is empty.
         view: what takes its place where JavaScript runs.
+        still: shown only on paper and without JavaScript, because the view of a figure before it holds the same.
     """
 
     svg: str
@@ -41,6 +43,7 @@ class Figure:
     caption: str = ""
     description: str = ""
     view: View | None = None
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Part:
         title: its heading.
         question: the question that it answers; exhibits have one.
         formula: MathML, `<math>…</math>`.
-        text: paragraphs, parted by an empty line.
+        text: paragraphs, parted by an empty line; what stands in backticks is code.
         figures, tables: in this order.
         code: shown as it is.
         source: the functions that it shows, for example `glassrun.functional.attention.attention`.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from glassrun.errors import BadInput, ModelError, RunFolderError
+from glassrun.errors import BadInput, RunFolderError
+from glassrun.look import snapshots, views
+from glassrun.look.exhibits.base import Material
 from glassrun.look.figures.curves import curves
 from glassrun.look.figures.style import svg
-from glassrun.look.page import Figure, Part, Table
+from glassrun.look.page import Figure, Part, Table, View
 from glassrun.look.parts import model_parts
 from glassrun.look.render import render
 from glassrun.record.files import write_atomic
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from glassrun.run import Run
 
 _MOST_POINTS = 4000  # of a curve
+_FEWEST_TO_SMOOTH = 50  # points
 _AFTER_WARMUP = {
     "warmup-cosine": "falls as a cosine",
     "constant": "stays",
@@ -61,7 +66,13 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
         parts = [_curves(run, ""), *_about(run)]
     else:
         with _one_thread():  # small operations are slower on several, and much slower beside other programs
-            parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
+            over_training = snapshots.part(run)
+            parts = [
+                _curves(run, _schedule(run), _warmup(run)),
+                *([over_training] if over_training else []),
+                *_looks(run, notes),
+                *_about(run),
+            ]
     page = render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -132,14 +143,44 @@ def _curves(run: Run, text: str, warmup: int = 0) -> Part:
     if not lines:
         return Part("Loss and learning rate", "No step has a finite loss.")
     shown = lines[::every]
-    drawn = curves(
-        [step.step for step in shown],
-        [step.loss for step in shown],
-        [step.learning_rate for step in shown],
-        evaluations,
-        warmup,
+    steps, loss = [step.step for step in shown], [step.loss for step in shown]
+    rate = [step.learning_rate for step in shown]
+    left_out = f"\n\nOf the {len(lines):,} steps every {every}th is shown." if every > 1 else ""
+    return Part(
+        "Loss and learning rate",
+        f"{text}{left_out}",
+        figures=[
+            Figure(
+                svg(curves(steps, loss, rate, evaluations, warmup)),
+                description=f"The loss goes from {loss[0]:.4f} at step {steps[0]} to {loss[-1]:.4f} at step "
+                f"{steps[-1]}; below it the learning rate, at most {max(rate):.3g}.",
+                view=_curves_view(steps, loss, rate, evaluations, warmup),
+            )
+        ],
     )
-    return Part("Loss and learning rate", text, figures=[Figure(svg(drawn))])
+
+
+def _curves_view(
+    steps: Sequence[int],
+    loss: Sequence[float],
+    rate: Sequence[float],
+    evaluations: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    warmup: int,
+) -> View:
+    x, y = np.asarray(steps, dtype=np.float64), np.asarray(loss)
+    lines = [views.Line("training, each batch", x, y, faint=True)]
+    if len(steps) >= _FEWEST_TO_SMOOTH:
+        window = max(len(steps) // 50, 5)
+        smooth = np.convolve(y, np.ones(window) / window, mode="valid")
+        lines.append(views.Line(f"training, mean of {window} batches", x[window - 1 :], smooth))
+    lines += [views.Line(split, np.asarray(at), np.asarray(found)) for split, (at, found) in evaluations.items()]
+    marks = [(float(warmup), "warmup ends")] if 0 < warmup < steps[-1] else []
+    return views.curves(
+        [
+            views.Panel("loss", lines, log=min(loss) > 0 and max(loss) > 10 * min(loss), marks=marks),
+            views.Panel("learning rate", [views.Line("learning rate", x, np.asarray(rate))], marks=marks),
+        ]
+    )
 
 
 def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
@@ -153,16 +194,30 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
         notes.append("The model is not looked into here: the run has no checkpoint yet.")
         return
     try:
-        dataset = run.dataset
+        dataset, model = run.dataset, run.model
     except BadInput as error:
         notes.append(f"The model is not looked into here: {error}")
         return
-    try:
-        model = run.model
-    except ModelError as error:
-        notes.append(f"The model is not looked into here: {error}")
-        return
-    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+    exhibits = dict(_exhibits(run))
+    shown = {name for name, part in exhibits.items() if part.figures}
+    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset, without=shown)
+    yield from exhibits.values()
+
+
+def _exhibits(run: Run) -> Iterator[tuple[str, Part]]:
+    """The exhibits that have something to show of the run, by name; one that cannot says why in its place."""
+    from glassrun.look.exhibits.registry import EXHIBITS
+
+    with TemporaryDirectory() as scratch:
+        material = Material(Path(scratch), run=run, may_train=False)
+        for exhibit in EXHIBITS.values():
+            if not exhibit.fits(run):
+                continue
+            try:
+                part = exhibit.make(material)
+            except BadInput as error:
+                part = Part(exhibit.title, question=exhibit.question, notes=[f"Not shown of this run: {error}"])
+            yield exhibit.name, part
 
 
 def _about(run: Run) -> Iterator[Part]:

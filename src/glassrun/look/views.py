@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,3 +177,37 @@ def choice(title: str, options: Mapping[str, View]) -> View:
         {"title": title, "options": [{"name": n, "kind": v.kind, "values": v.values} for n, v in options.items()]},
         {f"{number}/{name}": a for number, v in enumerate(options.values()) for name, a in v.arrays.items()},
     )
+
+
+def payload(view: View) -> dict[str, Any]:
+    """The view as JSON can hold it, as `draw` of `static/glass.js` takes it.
+
+    Returns:
+        kind and values as they are, and of each array its type, its shape and its numbers: base64 of little-endian
+        float16, which keeps three digits, or float32 for curves and for what float16 has no range for.
+
+    Raises:
+        ValueError: an array is empty.
+    """
+    exact = view.kind == "curves" or any(option["kind"] == "curves" for option in view.values.get("options", ()))
+    return {
+        "kind": view.kind,
+        "values": dict(view.values),
+        "arrays": {name: _packed(np.asarray(array), exact=exact) for name, array in view.arrays.items()},
+    }
+
+
+def _packed(array: NDArray[Any], *, exact: bool) -> dict[str, Any]:
+    if not array.size:
+        raise ValueError(f"expected numbers to show, found an array of shape {array.shape}")
+    kind = "float32" if exact or not _fits_half(array) else "float16"
+    numbers = np.ascontiguousarray(array, dtype="<f4" if kind == "float32" else "<f2")
+    return {"type": kind, "shape": list(array.shape), "data": base64.b64encode(numbers.tobytes()).decode()}
+
+
+def _fits_half(array: NDArray[Any]) -> bool:
+    """Whether the largest value is one that float16 holds with all its digits; what is NaN has no value."""
+    known = np.abs(array[np.isfinite(array)])
+    largest = float(known.max()) if known.size else 0.0
+    smallest_normal, top = float(np.finfo(np.float16).smallest_normal), float(np.finfo(np.float16).max)
+    return largest == 0.0 or 100 * smallest_normal <= largest <= top

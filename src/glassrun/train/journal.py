@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun.digest import digest_bytes
-from glassrun.errors import Diverged, RunFolderError
+from glassrun.errors import BadInput, Diverged, RunFolderError
 from glassrun.record.checkpoint_files import Checkpoint, path_of, read
 from glassrun.record.files import Appender
 from glassrun.record.fingerprint import Fingerprinter
@@ -29,6 +29,9 @@ class Silent:
     def evaluation(self, evaluation: Evaluation) -> None:
         pass
 
+    def snapshot(self, state: State) -> None:
+        pass
+
     def checkpoint(self, state: State) -> None:
         pass
 
@@ -36,8 +39,8 @@ class Silent:
 class Writing:
     """Writes the run folder. Steps whose lines are there already, after a kill, are compared instead.
 
-    The order of writes at a step is: row of `ledger.tensors`, line of `ledger.jsonl`, evaluations, checkpoint. So each
-    thing that is there has all that it builds on.
+    The order of writes at a step is: row of `ledger.tensors`, line of `ledger.jsonl`, evaluations, snapshot,
+    checkpoint. So each thing that is there has all that it builds on.
     """
 
     def __init__(self, folder: RunFolder, names: list[str], start: Checkpoint | None, tell: Tell) -> None:
@@ -52,6 +55,7 @@ class Writing:
         self.pending = [(line, values) for line, values in self.metrics if values["step"] > first]
         self.table = TensorTable(names)
         self.rows = _rows(folder, self.table)
+        self.looked_into = True  # until the model turns out to be one that cannot be
         self._ledger = Appender(folder.ledger_path, sum(map(len, complete_lines(folder.ledger_path))))
         self._metrics = Appender(folder.metrics_path, sum(len(line) for line, _ in self.metrics))
         self._tensors = Appender(
@@ -78,6 +82,19 @@ class Writing:
             self._metrics.append(line)
         self.metrics_kept.append(line)
         self.tell({"event": "evaluation", "step": evaluation.step, "split": evaluation.split} | evaluation.metrics)
+
+    def snapshot(self, state: State) -> None:
+        from glassrun.train import snapshots
+
+        if not self.looked_into:
+            return
+        try:
+            taken = snapshots.take(state, self.chain)
+        except BadInput as error:
+            self.looked_into = False
+            self.tell({"event": "note", "text": f"no snapshots are kept: {error}"})
+            return
+        snapshots.write(self.folder.path, taken)
 
     def checkpoint(self, state: State) -> None:
         for file in (self._tensors, self._ledger, self._metrics):
@@ -140,6 +157,9 @@ class Comparing:
         line, values = found
         _compare_metrics(values, line, evaluation, evaluation.encode())
         self.metrics_identical += evaluation.step >= self.first
+
+    def snapshot(self, state: State) -> None:
+        pass  # a picture of what is compared anyway
 
     def checkpoint(self, state: State) -> None:
         path = path_of(self.folder.path, state.step)

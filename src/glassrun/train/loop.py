@@ -16,6 +16,7 @@ from glassrun.errors import ModelError, NotFinite, WorkersDisagree
 from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, Fixed, combine, stored_name
 from glassrun.record.ledger import Step
+from glassrun.record.snapshots import planned
 from glassrun.tasks.answers import checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import clipping
@@ -49,6 +50,7 @@ class Journal(Protocol):
 
     def step(self, outcome: Outcome) -> None: ...
     def evaluation(self, evaluation: Evaluation) -> None: ...
+    def snapshot(self, state: State) -> None: ...
     def checkpoint(self, state: State) -> None: ...
 
 
@@ -91,7 +93,7 @@ class Trainer:
     def run(self, journal: Journal, last: int) -> None:
         """Train from the state's step to step `last`, telling the journal."""
         recipe, train = self.state.recipe, self.state.recipe.train
-        steps = range(self.state.step + 1, last + 1)
+        steps, snapshots = range(self.state.step + 1, last + 1), planned(recipe.record.snapshots, train.steps)
         self._check_start()
         coming = self.batches.each(steps, recipe.data.workers)
         slices = next(coming, None)
@@ -109,6 +111,8 @@ class Trainer:
                     evaluation = evaluate(self.state, split, self.workers)
                     if evaluation is not None:
                         journal.evaluation(evaluation)
+            if step in snapshots:
+                journal.snapshot(self.state)
             if step % train.checkpoint_every == 0 or step == train.steps:
                 self._check_optimizer()
                 journal.checkpoint(self.state)

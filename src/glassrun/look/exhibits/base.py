@@ -63,6 +63,7 @@ class Exhibit:
         question: the question that it answers.
         fits: whether it has something to show of a run, told from the run's recipe alone; None: of every run.
         make: makes the part of the page.
+        takes: what else of the user's it shows: "text" or "image"; the command line refuses what would be ignored.
     """
 
     name: str
@@ -70,3 +71,4 @@ class Exhibit:
     question: str
     fits: Callable[[Run], bool]
     make: Callable[[Material], Part]
+    takes: frozenset[str] = frozenset()

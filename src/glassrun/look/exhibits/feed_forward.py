@@ -353,4 +353,5 @@ EXHIBIT = Exhibit(
     "What does a layer do to each token when no other token is asked?",
     is_transformer,
     make,
+    takes=frozenset({"text"}),
 )

@@ -335,4 +335,5 @@ EXHIBIT = Exhibit(
     "Attention sees a set of tokens. How does it learn their order?",
     is_transformer,
     make,
+    takes=frozenset({"text"}),
 )

@@ -70,7 +70,13 @@ def new_figure(size: tuple[float, float]) -> Figure:
         return Figure(figsize=size, layout="constrained")
 
 
-def svg(figure: Figure) -> str:
+class Svg(str):
+    """SVG text that knows the figure it was drawn from, so that this can become a file of another kind."""
+
+    figure: Figure
+
+
+def svg(figure: Figure) -> Svg:
     """The figure as SVG text, from its opening tag on."""
     from matplotlib import rc_context
 
@@ -80,7 +86,9 @@ def svg(figure: Figure) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    drawn = Svg(text[text.index("<svg") :])
+    drawn.figure = figure
+    return drawn
 
 
 def png(figure: Figure, *, dots_per_inch: int = 144) -> bytes:

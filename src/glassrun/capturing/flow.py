@@ -1,0 +1,144 @@
+"""What tensors are during one pass: of which sequence, and whether they are attention's scores or weights.
+
+A sequence has a number. Each tensor among the inputs begins one; each attention makes a new one, the sequence of its
+queries with what they took. Whatever is computed from a tensor belongs to its sequence, of several to the latest. So
+the queries and keys of self-attention, both made of one hidden state, have the same number, whatever was computed in
+between; those of cross-attention have not, even where encoder and decoder read the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from torch import Tensor
+
+from glassrun.capturing.maps import Masking
+
+# fmt: off
+# Under these functions and methods each element of scores or weights stays what it is.
+_RESHAPING = frozenset((
+    "view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach",
+    "to", "type", "type_as", "float", "half", "bfloat16", "double",
+))
+# Under these scores stay scores and weights stay weights, too, whatever else goes in.
+_KEEPING = _RESHAPING | frozenset((
+    "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
+    "nan_to_num", "expand", "getitem", "cat",
+))
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a tensor.
+
+    Attributes:
+        sequence: its number; later ones are larger, those of inputs are negative.
+        factors: of scores and weights: the sequences of the queries and the keys in whose product they began.
+        masking: of weights: what the scores were that the softmax was taken of.
+        undropped: of weights after dropout: the weights before.
+    """
+
+    sequence: int | None
+    factors: tuple[int | None, int | None] | None = None
+    masking: Masking | None = None
+    undropped: Tensor | None = None
+
+    @property
+    def are_weights(self) -> bool:
+        return self.masking is not None
+
+
+UNKNOWN = Origin(None)
+
+
+class Flow:
+    """The origins of all tensors of a pass that are still alive."""
+
+    def __init__(self, inputs: Any) -> None:
+        # By the tensor's id, with a reference that takes the entry away before another tensor can have this id.
+        # torch.utils.weak.WeakTensorKeyDictionary does the same, but this is asked for every argument of every call.
+        self._origins: dict[int, tuple[ref[Tensor], Origin]] = {}
+        self._sequences = 0
+        for number, tensor in enumerate(tensors_in(inputs)):
+            if self.of(tensor) is UNKNOWN:
+                # The first inputs count most: masks and positions come behind what they go with.
+                self.mark(tensor, Origin(-1 - number))
+
+    def of(self, tensor: Any) -> Origin:
+        """What is known of a tensor."""
+        entry = self._origins.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else UNKNOWN
+
+    def mark(self, tensor: Tensor, origin: Origin) -> None:
+        """Something is known of a tensor."""
+        key = id(tensor)
+        self._origins[key] = ref(tensor, partial(self._origins.pop, key)), origin
+
+    def mixed(self, output: Tensor) -> None:
+        """An attention gave this: a new sequence."""
+        self._sequences += 1
+        self.mark(output, Origin(self._sequences))
+
+    def follow(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        """A function was called: what it gave is of the sequences of what it was given."""
+        writes = function.startswith("__set")  # buffer[…] = keys
+        results = list(tensors_in(arguments[:1] if writes else output))
+        if not results:  # sizes, types, devices: half of what a mode sees
+            return
+        known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
+        if not known:
+            return
+        kept = _kept(bare(function), known, results[0])
+        origin = Origin(latest(known)) if kept is None else replace(kept, sequence=latest(known))
+        for result in results:
+            self.mark(result, origin)
+            # A cache is written to through a view and read as a whole.
+            if (writes or function.endswith("_")) and result._base is not None:
+                self.mark(result._base, origin)
+
+
+def _kept(function: str, known: list[Origin], result: Tensor) -> Origin | None:
+    """Of the arguments the scores or weights that the result still is."""
+    if function not in _KEEPING:
+        return None
+    origin = next((origin for origin in known if origin.are_weights or origin.factors), None)
+    if origin is None or origin.undropped is None:
+        return origin
+    # What is done to weights after dropout is not done to those before; but a shape is soon given.
+    return replace(origin, undropped=origin.undropped.reshape(result.shape)) if function in _RESHAPING else None
+
+
+def latest(origins: Iterable[Origin]) -> int | None:
+    """The latest sequence among them."""
+    return max((origin.sequence for origin in origins if origin.sequence is not None), default=None)
+
+
+def bare(function: str) -> str:
+    """The name of a function without what marks operators and functions in place: `__truediv__` is `truediv`.
+
+    >>> bare("__iadd__"), bare("masked_fill_"), bare("view")
+    ('add', 'masked_fill', 'view')
+    """
+    name = function.strip("_")
+    return name[1:] if function.startswith("__i") and function.endswith("__") else name
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+        return
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, tuple | list):
+        return
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
+            yield from tensors_in(value)

@@ -1,0 +1,236 @@
+"""What a notebook shows: still pictures that need nothing, live ones where anywidget is, and two that stay apart."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glassrun.capturing.capture import capture
+from glassrun.errors import BadInput, ConfigError, DataError, MissingDependency
+from glassrun.integrations.notebook import Inline, view
+from glassrun.look import views
+from glassrun.look.page import Figure, Part, Table
+from glassrun.models.cnn import CNN
+from glassrun.run import Run
+from in_browser import launched, opened
+from in_process import trained
+from support import Made
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a" width="9" height="9"/></svg>'
+
+
+@pytest.fixture(scope="module")
+def runs(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("inline")
+    return {name: trained(made.recipe(name), folder / name) for name in ("odd-lm", "odd-pairs")}
+
+
+def images(html: str) -> list[ElementTree.Element]:
+    """The pictures inside, each parsed as the XML that it must be."""
+    found = re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]+)"', html)
+    return [ElementTree.fromstring(base64.b64decode(data)) for data in found]
+
+
+def test_any_model_shows_its_attention() -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).train()
+    x = torch.randn(3, 5, 8)
+    with torch.random.fork_rng():
+        shown = view(model.eval(), x, tokens=["a", "b", "c", "d", "e"])
+    figure = shown.part.figures[0]
+    assert figure.view is not None
+    assert figure.view.values["layers"][0]["queries"] == ["a", "b", "c", "d", "e"]
+    seen = list(capture(model, x).attention.values())
+    for number, expected in enumerate(seen):
+        np.testing.assert_allclose(figure.view.arrays[f"weights.{number}"], expected.weights[0].numpy(), atol=1e-6)
+
+
+def test_a_cnn_shows_filters_and_maps() -> None:
+    model = CNN(3, 8, 8, 10, channels=(5, 7)).eval()
+    shown = view(model, torch.zeros(2, 3, 8, 8))
+    titles = [figure.title for figure in shown.part.figures]
+    assert titles[0].startswith("Filters of")
+    filters = shown.part.figures[0].view
+    assert filters is not None
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    assert np.array_equal(filters.arrays["pictures.0"], first.weight.detach().numpy().reshape(15, 3, 3))
+    assert filters.values["groups"][0]["labels"][:4] == ["1, ch. 1", "1, ch. 2", "1, ch. 3", "2, ch. 1"]
+    assert len(images(shown._repr_html_())) == len(titles)
+
+
+def test_a_model_with_nothing_to_show_is_refused() -> None:
+    with pytest.raises(BadInput):
+        view(nn.Linear(3, 2), torch.zeros(1, 3))
+
+
+def test_a_text_is_read_by_the_runs_model(runs: dict[str, Run]) -> None:
+    shown = runs["odd-lm"].attention("glass run")
+    figure = shown.part.figures[0]
+    assert figure.view is not None
+    assert figure.view.arrays["weights.0"].shape == (3, 9, 9)
+    assert "'glass run'" in shown.part.text
+    assert runs["odd-lm"].attention().part.figures[0].view is not None
+
+
+def test_a_translation_shows_what_it_writes(runs: dict[str, Run]) -> None:
+    figure = runs["odd-pairs"].attention("glass").part.figures[0]
+    assert figure.view is not None
+    cross = next(layer for layer in figure.view.values["layers"] if layer["key_title"] == "source token")
+    assert cross["keys"][:5] == list("glass")
+    written = runs["odd-pairs"].generate(["glass"])[0]
+    assert len(cross["queries"]) == len(written) + 1
+
+
+def test_what_cannot_be_read_is_told(runs: dict[str, Run]) -> None:
+    with pytest.raises(ConfigError, match="at least one token"):
+        runs["odd-lm"].attention("")
+    with pytest.raises(DataError, match="at most 13 tokens"):
+        runs["odd-lm"].attention("glass run step")
+    with pytest.raises(DataError, match="not trained on"):
+        runs["odd-lm"].attention("Ωmega")
+    with pytest.raises(ConfigError, match="there is none of that name"):
+        runs["odd-lm"].exhibit("atention")
+
+
+def part(word: str) -> Part:
+    drawn = views.heatmap(np.arange(6.0).reshape(2, 3))
+    return Part(
+        f"<b>{word}</b>",
+        "Text with `code` & more.\n\nA second paragraph.",
+        figures=[Figure(SVG, "one", 'a "caption"', view=drawn), Figure(SVG, still=True), Figure(SVG, "three")],
+        tables=[Table([("a", "<i>")], title="table")],
+    )
+
+
+def test_still_pictures_need_no_script_and_escape_what_they_say() -> None:
+    html = Inline(part("x"))._repr_html_()
+    assert "<script" not in html
+    assert "&lt;b&gt;x&lt;/b&gt;" in html
+    assert "<td>&lt;i&gt;</td>" in html
+    assert "<code>code</code> &amp; more.</p><p>A second" in html
+    assert 'alt="a &quot;caption&quot;"' in html
+    assert len(images(html)) == 3
+    assert not re.search(r'(?<!data-)\bid="', html)  # nothing that another output could name as well
+    assert not re.search(r'(src|href)="(?!data:)', html)
+
+
+def test_without_anywidget_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with pytest.raises(MissingDependency, match=re.escape("pip install 'glassrun[notebook]'")):
+        Inline(part("x")).widget()
+
+
+# --- with anywidget --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anywidget() -> None:
+    pytest.importorskip("anywidget", reason="needs anywidget: pip install -c constraints.txt 'glassrun[notebook]'")
+
+
+def published(code: str, names: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outputs of a cell in IPython itself."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell.instance()
+    shell.push(names)
+    with capture_output() as caught:
+        shell.run_cell(code).raise_error()
+    return [output.data for output in caught.outputs]
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_a_cell_publishes_a_widget_with_the_pictures_beside_it() -> None:
+    first, second = published("shown", {"shown": Inline(part("x"))})
+    assert "application/vnd.jupyter.widget-view+json" in first
+    assert len(images(first["text/html"])) == 3
+    assert first["text/plain"] == "<<b>x</b>: 3 figures, to see in a notebook>"
+    still = re.fullmatch(r"<noscript>(.*)</noscript>", second["text/html"], re.DOTALL)
+    assert still is not None
+    assert len(images(still[1])) == 3
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_without_anywidget_a_cell_shows_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    (only,) = published("shown", {"shown": Inline(part("x"))})
+    assert only["text/html"] == Inline(part("x"))._repr_html_()
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_the_widget_holds_what_the_page_would() -> None:
+    widgets = [Inline(part(word)).widget() for word in "xy"]
+    assert widgets[0].model_id != widgets[1].model_id
+    assert [widget.views[0]["kind"] for widget in widgets] == ["heatmap", "heatmap"]
+    assert widgets[0].html.count("glassrun-live") == 1
+    assert len(images(widgets[0].html)) == 1  # the view has the still one, too
+    assert "export default" in widgets[0]._esm
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as found:
+        yield found
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_two_in_one_notebook_do_not_meet(browser: Any, tmp_path: Path) -> None:
+    """Each is drawn where it stands and touched alone; one goes, the other stays."""
+    widgets = [Inline(part(word)).widget() for word in "xy"]
+    states = json.dumps([{"html": widget.html, "views": widget.views} for widget in widgets]).replace("<", r"\u003c")
+    module = base64.b64encode(widgets[0]._esm.encode()).decode()
+    page = tmp_path / "two.html"
+    page.write_text(
+        '<meta charset="utf-8"><div class="cell"></div><div class="cell"></div><script type="module">\n'
+        f'const {{ default: {{ render }} }} = await import("data:text/javascript;base64,{module}");\n'
+        f"const states = {states};\n"
+        'const cells = document.querySelectorAll(".cell");\n'
+        "window.ends = states.map((state, i) => render({ model: { get: (name) => state[name] }, el: cells[i] }));\n"
+        "</script>"
+    )
+    found = opened(browser, page)
+    first, second = found.page.locator(".cell").all()
+    assert [cell.locator(".glass").count() for cell in (first, second)] == [1, 1]
+    untouched = second.inner_text()
+    stage = first.locator(".stage")
+    box = stage.bounding_box()
+    before = first.inner_text()
+    found.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert first.inner_text() != before
+    assert second.inner_text() == untouched
+    found.page.evaluate("ends[0]()")
+    assert [cell.locator(".glass").count() for cell in (first, second)] == [0, 1]
+    assert found.wrong == []
+
+
+@pytest.mark.usefixtures("anywidget")
+@pytest.mark.parametrize("state", [True, False], ids=["with the widget's state", "without it"])
+@pytest.mark.parametrize("script", [True, False], ids=["JavaScript on", "JavaScript off"])
+def test_a_notebook_written_as_html_shows_each_picture_once(
+    state: bool, script: bool, browser: Any, tmp_path: Path
+) -> None:
+    """As nbconvert writes it: the widget's mark where the notebook has its state, else the HTML beside it."""
+    shown = Inline(part("x"))
+    first, second = published("shown", {"shown": shown})
+    mark = '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>'
+    page = tmp_path / "export.html"
+    page.write_text(f'<meta charset="utf-8">{mark if state else first["text/html"]}{second["text/html"]}')
+    found = opened(browser, page, java_script_enabled=script)
+    visible = sum(image.is_visible() for image in found.page.locator("img").all())
+    assert visible == (0 if state and script else 3)
+    assert found.wrong == []
