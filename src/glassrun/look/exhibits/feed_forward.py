@@ -338,8 +338,8 @@ def _text(run: Run, inside: Inside, norms: Mapping[str, Tensor], widened: Sequen
         ]
     )
     yield (
-        f"The weights are those of {run.recipe.name}. To see another function, train with one: relu, gelu, silu, "
-        "relu2, or with a gate swiglu, geglu; and open the exhibit on that run."
+        f"The weights are those of {run.recipe.name}. To see another function, train with one: `relu`, `gelu`, "
+        "`silu`, `relu2`, or with a gate `swiglu`, `geglu`; and open the exhibit on that run."
     )
 
 
