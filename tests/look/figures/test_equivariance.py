@@ -28,7 +28,7 @@ def test_inputs_share_a_scale_and_maps_and_difference_another():
     assert others == [(low, high)] * 3
     assert low == -high
     assert found[3][0] == "input moved 2 down, 3 right"
-    assert found[5][0] == "difference, inside at most 0.25"
+    assert found[5][0] == "difference: at most 0.25 inside"
     assert svg(figure) == svg(equivariance(inputs, maps, inside, error=0.25, shift=(2, 3)))
 
 
@@ -36,7 +36,7 @@ def test_the_border_is_hatched_and_the_inside_is_not():
     figure = equivariance(*parts(), error=0.0, shift=(2, 3))
     (axes,) = [a for a in figure.axes if a.collections and a.get_images()]
     assert axes.get_title().startswith("difference")
-    assert axes.collections[0].hatches == ["////"]
+    assert axes.collections[0].hatches == ("////",)
     hatched = axes.collections[0].get_paths()[0]
     assert hatched.contains_point((0.5, 0.5))
     assert hatched.contains_point((15.9, 6.0))

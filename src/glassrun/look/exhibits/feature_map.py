@@ -187,7 +187,7 @@ def _text(
         f"the near and the far side of the balls (largest value {float(depth_map.max()):.2f}), and hardly in the "
         f"middle slice ({float(np.abs(depth_map[middle]).max()):.2f}), where the balls' outlines are sharp but run "
         "along the depth.\n\n"
-        "Try a picture of your own: glassrun exhibit feature-map --image FILE, and a network of your own: --run RUN."
+        "Try a picture of your own: `glassrun exhibit feature-map --image FILE`, and a network of your own: `--run RUN`."
     )
 
 
@@ -287,4 +287,4 @@ def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
     return Table(rows, head, title="Where each filter answers most", numbers=(3, 4))
 
 
-EXHIBIT = Exhibit("feature-map", "Feature map", QUESTION, fits, make)
+EXHIBIT = Exhibit("feature-map", "Feature map", QUESTION, fits, make, takes=frozenset({"image"}))
