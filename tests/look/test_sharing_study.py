@@ -92,7 +92,7 @@ def test_a_study_has_every_number_and_repeats():
     threads = torch.get_num_threads()
     told = []
     first, again = (
-        study(examples(60), examples(30, seed=2), sizes=(10, 40), seeds=(1, 2), steps=20, tell=told.append)
+        study(examples(60), examples(30, seed=2), sizes=(10, 40), seeds=(1, 2), steps=8, tell=told.append)
         for _ in range(2)
     )
     assert torch.get_num_threads() == threads
