@@ -55,7 +55,7 @@ def test_activations_are_what_the_modules_returned(model):
     expected = {}
     for name in ("norm", "layers.0", "layers.1.feed_forward"):
         model.get_submodule(name).register_forward_hook(lambda _m, _a, out, name=name: expected.update({name: out}))
-    seen = capture(model, TOKENS, attention=False, activations=["norm", "layers.0", "layers.1.feed*"])
+    seen = capture(model, TOKENS, attention=False, activations=["nor?", "layers.0", "layers.1.*_forward"])
     assert seen.attention == {}
     assert list(seen.activations) == ["layers.0", "layers.1.feed_forward", "norm"]
     for name, found in seen.activations.items():
@@ -344,6 +344,32 @@ def test_a_call_of_the_kernel_itself_is_named():
     assert list(capture(model, x, attention="seen").attention) == ["seen"]
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("known", ["at its first call", "later"])
+def test_flex_attention_is_named(known):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if known == "later":
+        torch.compile(lambda x: x, backend="eager")
+
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    with pytest.raises(CaptureError, match=r"0 \(Flexible, called with .* calls .*flex_attention.*Let it call .*sdpa"):
+        capture(nn.Sequential(Flexible()), torch.randn(1, 2, 16, 16))
+
+
+def test_a_compiled_function_runs_as_it_was_written():
+    compiled = torch.compile(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), backend="eager")
+
+    class Calling(nn.Module):
+        def forward(self, x):
+            return compiled(x)
+
+    assert capture(Calling(), torch.randn(1, 2, 5, 8)).attention[""].masking == "causal"
+
+
 def test_a_compiled_model_is_named_and_the_way_around_it():
     inside = Long()
     inside.compile(backend="eager")
@@ -374,5 +400,5 @@ def test_a_lazy_module():
 
 def test_capture_is_public_and_loads_nothing_until_it_is_used():
     assert glassrun.capture is capture
-    code = "import sys, glassrun; assert 'torch' not in sys.modules; glassrun.capture; assert 'torch' in sys.modules"
+    code = "import sys, glassrun; assert 'capture' in dir(glassrun); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import nn
 
-import glassrun as api
 from glassrun.capturing.capture import capture
 from glassrun.errors import BadInput, ConfigError, DataError, MissingDependency
 from glassrun.integrations.notebook import Inline, view
@@ -25,6 +24,7 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.models.cnn import CNN
 from glassrun.run import Run
 from in_browser import launched, opened
+from in_process import trained
 from support import Made
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a" width="9" height="9"/></svg>'
@@ -33,7 +33,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a"
 @pytest.fixture(scope="module")
 def runs(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("inline")
-    return {name: api.train(made.recipe(name), out=folder / name, workers=1) for name in ("odd-lm", "odd-pairs")}
+    return {name: trained(made.recipe(name), folder / name) for name in ("odd-lm", "odd-pairs")}
 
 
 def images(html: str) -> list[ElementTree.Element]:

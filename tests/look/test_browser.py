@@ -312,9 +312,9 @@ def test_curves_say_the_values_at_the_pointer(shown: Open, log: bool) -> None:
     page.locator(".stage canvas").first.focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
-    assert readout(page) == "step 3: training 33.33 · learning rate 3e-4"
+    assert readout(page) == "step 3 · training: 33.33 · learning rate: 3e-4"
     page.keyboard.press("End")
-    assert readout(page) == "step 200: training 0.5 · test 200 · learning rate 0.02"
+    assert readout(page) == "step 200 · training: 0.5 · test: 200 · learning rate: 0.02"
     page.locator(".stage").hover(position={"x": 400, "y": 60})
     assert readout(page).startswith("step ")
     assert page.locator(".legend li").all_inner_texts() == ["training", "test", "learning rate"]
@@ -331,7 +331,7 @@ def test_curves_zoom_by_dragging_by_wheel_and_by_keys(shown: Open) -> None:
         ends = []
         for press in ("Home", "End"):
             page.keyboard.press(press)
-            ends.append(float(readout(page).split(":")[0].removeprefix("step ")))
+            ends.append(float(readout(page).split(" · ")[0].removeprefix("step ")))
         return ends[0], ends[1]
 
     assert reset.is_disabled()

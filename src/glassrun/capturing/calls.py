@@ -22,7 +22,7 @@ from glassrun.capturing import functions
 from glassrun.capturing.attentions import AttentionCall, Fused, Written, folded_heads, four_axes, split_lead
 from glassrun.capturing.equations import Equation
 from glassrun.capturing.flow import Flow, Origin, bare, latest
-from glassrun.capturing.functions import factors_of, full_name, is_parameter
+from glassrun.capturing.functions import Factors
 from glassrun.capturing.maps import Kind, Masking
 from glassrun.capturing.masking import MASKED, masking_of
 from glassrun.errors import CaptureError
@@ -88,9 +88,10 @@ class Attention(TorchFunctionMode):
                 return self._product(func, name, args, kwargs)
         if ("attention" in name or "attn" in name) and self._place.wanted():
             raise CaptureError(
-                f"{self._place.described()} calls {full_name(func, name)}, which gives no weights and cannot be "
-                "looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of transformers: "
-                "attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with attention=…"
+                f"{self._place.described()} calls {functions.full_name(func, name)}, which gives no weights and "
+                "cannot be looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of "
+                "transformers: attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with "
+                "attention=…"
             )
         return self._other(func, name, args, kwargs)
 
@@ -121,7 +122,7 @@ class Attention(TorchFunctionMode):
             self._refuse_nested(query)
             lead = query.shape[:-2]
             if not given["enable_gqa"]:
-                lead = torch.broadcast_shapes(lead, key.shape[:-2])
+                lead = torch.broadcast_shapes(lead, key.shape[:-2])  # type: ignore[no-untyped-call]
             heads = self._heads_in(lead, query.shape[-2])
             # Before the call: who asks for too much need not wait for it.
             chosen = self._place.choose(*split_lead(lead, heads), query.shape[-2], key.shape[-2])
@@ -146,14 +147,17 @@ class Attention(TorchFunctionMode):
         return output
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, right, equation = factors_of(bare(name), args, kwargs)
-        if left is None or right is None or is_parameter(right):
+        factors = functions.factors_of(bare(name), args, kwargs)
+        if factors is None or functions.is_parameter(factors.right):
             return self._other(func, name, args, kwargs)
-        factors = self._flow.of(left), self._flow.of(right)
-        if factors[0].are_weights and (equation or right.ndim >= 2):
-            return self._written(func, name, args, kwargs)
+        left, right = self._flow.of(factors.left), self._flow.of(factors.right)
+        if left.are_weights and factors.right.ndim >= 2:
+            equation = Equation.of(factors.equation) if factors.equation else None
+            if factors.equation is None or equation:
+                return self._written(factors, equation, func, args, kwargs)
+            return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        self._flow.mark(output, Origin(latest(factors), (factors[0].sequence, factors[1].sequence)))
+        self._flow.mark(output, Origin(latest((left, right)), (left.sequence, right.sequence)))
         return output
 
     def _softmax(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -184,15 +188,11 @@ class Attention(TorchFunctionMode):
             self._flow.mark(output, replace(origin, undropped=given["input"]) if active else origin)
         return output
 
-    def _written(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, value, text = factors_of(bare(name), args, kwargs)
-        equation = Equation.of(text) if text else None
-        if text and equation is None:
-            return self._other(func, name, args, kwargs)
+    def _written(self, factors: Factors, equation: Equation | None, func: Any, args: Any, kwargs: Any) -> Any:
         output = func(*args, **kwargs)
         if self._place.attends():
-            origin = self._flow.of(left)
-            weights = left if origin.undropped is None else origin.undropped
+            origin, value = self._flow.of(factors.left), factors.right
+            weights = factors.left if origin.undropped is None else origin.undropped
             with _aside(output.device.type):
                 rows = (value, output) if equation is None else (equation.values(value), equation.outputs(output))
                 lead, (queries, keys) = rows[1].shape[:-2], weights.shape[-2:]
@@ -207,7 +207,7 @@ class Attention(TorchFunctionMode):
                     own=four_axes(weights.expand(*lead, queries, keys), lead, heads),
                     value=four_axes(rows[0], lead, heads),
                     output=four_axes(rows[1], lead, heads),
-                    masking=origin.masking,
+                    found_masking=origin.masking,
                 )
                 self._place.keep(call, chosen)
         self._flow.mixed(output)

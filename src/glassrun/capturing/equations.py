@@ -27,7 +27,7 @@ class Equation:
         weights, comma, value = operands.partition(",")
         if not arrow or not comma or "," in value or "." in text or len(weights) < 2:
             return None
-        *lead, query, key = weights
+        *lead, query, key = list(weights)
         features = [letter for letter in value if letter not in weights]
         fits = key in value and query not in value and len(features) == 1
         whole = len(set(output)) == len(output) and set(output) == {*lead, query, *features}

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from glassrun.capturing.maps import Masking
 
 # fmt: off
-# Under these functions and methods scores stay scores and weights stay weights, whatever else goes in.
-_KEEPING = frozenset((
-    "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
-    "nan_to_num", "expand", "getitem", "cat",
-))
-# Under these each element stays what it is, too.
+# Under these functions and methods each element of scores or weights stays what it is.
 _RESHAPING = frozenset((
     "view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach",
     "to", "type", "type_as", "float", "half", "bfloat16", "double",
 ))
+# Under these scores stay scores and weights stay weights, too, whatever else goes in.
+_KEEPING = _RESHAPING | frozenset((
+    "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
+    "nan_to_num", "expand", "getitem", "cat",
+))
 # fmt: on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What is known of a tensor.
 
@@ -59,21 +60,24 @@ class Flow:
     """The origins of all tensors of a pass that are still alive."""
 
     def __init__(self, inputs: Any) -> None:
-        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # By the tensor's id, with a reference that takes the entry away before another tensor can have this id.
+        # torch.utils.weak.WeakTensorKeyDictionary does the same, but this is asked for every argument of every call.
+        self._origins: dict[int, tuple[ref[Tensor], Origin]] = {}
         self._sequences = 0
         for number, tensor in enumerate(tensors_in(inputs)):
-            if tensor not in self._origins:
+            if self.of(tensor) is UNKNOWN:
                 # The first inputs count most: masks and positions come behind what they go with.
-                self._origins[tensor] = Origin(-1 - number)
+                self.mark(tensor, Origin(-1 - number))
 
     def of(self, tensor: Any) -> Origin:
         """What is known of a tensor."""
-        found: Origin = self._origins.get(tensor, UNKNOWN) if isinstance(tensor, Tensor) else UNKNOWN
-        return found
+        entry = self._origins.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else UNKNOWN
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
         """Something is known of a tensor."""
-        self._origins[tensor] = origin
+        key = id(tensor)
+        self._origins[key] = ref(tensor, partial(self._origins.pop, key)), origin
 
     def mixed(self, output: Tensor) -> None:
         """An attention gave this: a new sequence."""
@@ -82,12 +86,11 @@ class Flow:
 
     def follow(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         """A function was called: what it gave is of the sequences of what it was given."""
-        results = list(tensors_in((output,)))
-        if not results and function.startswith("__set"):  # buffer[…] = keys
-            results = list(tensors_in(arguments[:1]))
-        if not results:
+        writes = function.startswith("__set")  # buffer[…] = keys
+        results = list(tensors_in(arguments[:1] if writes else output))
+        if not results:  # sizes, types, devices: half of what a mode sees
             return
-        known = [origin for x in tensors_in((arguments, named)) if (origin := self.of(x)) is not UNKNOWN]
+        known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
         if not known:
             return
         kept = _kept(bare(function), known, results[0])
@@ -95,13 +98,13 @@ class Flow:
         for result in results:
             self.mark(result, origin)
             # A cache is written to through a view and read as a whole.
-            if result._base is not None and (function.startswith("__set") or function.endswith("_")):
+            if (writes or function.endswith("_")) and result._base is not None:
                 self.mark(result._base, origin)
 
 
 def _kept(function: str, known: list[Origin], result: Tensor) -> Origin | None:
     """Of the arguments the scores or weights that the result still is."""
-    if function not in _KEEPING | _RESHAPING:
+    if function not in _KEEPING:
         return None
     origin = next((origin for origin in known if origin.are_weights or origin.factors), None)
     if origin is None or origin.undropped is None:
@@ -129,9 +132,13 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
     """The tensors in nested tuples, lists and dictionaries."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        for value in values.values():
+        return
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, tuple | list):
+        return
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
             yield from tensors_in(value)

@@ -202,7 +202,7 @@ def _filters(found: Sequence[Snapshot]) -> Iterator[Figure]:
     yield Figure(
         svg(
             pictures(
-                [Band(f"step {s.step}", flat(s)[: len(shown)], signed=True) for s in three],
+                [Band(f"step {s.step}", flat(s)[: len(shown)], "signed") for s in three],
                 columns=shown,
                 value="weight",
             )

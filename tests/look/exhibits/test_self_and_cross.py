@@ -32,7 +32,7 @@ def test_maps_are_told_apart_and_named_by_their_tokens(run: api.Run) -> None:
     for name, (queries, keys) in expected.items():
         assert (tuple(maps[name].queries), tuple(maps[name].keys)) == (queries, keys)
         assert maps[name].weights.shape == (2, len(queries), len(keys))
-    assert maps["decoder.1.cross_attention"].name == "decoder layer 2: cross-attention"
+    assert maps["decoder.1.cross_attention"].name == "decoder layer 2, cross-attention"
 
 
 @torch.no_grad()

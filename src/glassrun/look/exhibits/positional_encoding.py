@@ -269,9 +269,18 @@ def _distances(relative: Sequence[_Relative]) -> Figure:
     return Figure(
         svg(by_distance(shown)),
         "Relative encodings as functions of the distance",
-        "Rotary positions: the score of a query and a key whose features are all one, as a share of the largest.",
+        "Rotary positions: the score of a query and a key whose features are all one, as a share of the largest."
+        + _favoured(shown[-1]),
         view=views.curves(panels, x_title="key's place − query's place"),
     )
+
+
+def _favoured(encoding: ByDistance) -> str:
+    """Of a learned encoding, at which distance each head adds most."""
+    if not encoding.title.startswith("T5"):
+        return ""
+    best = (f"{encoding.distances[values.argmax()]} ({name})" for name, values in encoding.lines.items())
+    return f" T5's bias has been learned, and is largest at the distances {', '.join(best)}."
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -326,4 +335,5 @@ EXHIBIT = Exhibit(
     "Attention sees a set of tokens. How does it learn their order?",
     is_transformer,
     make,
+    takes=frozenset({"text"}),
 )

@@ -144,4 +144,11 @@ def _looked_at(reading: Reading, across: AttentionMap, head: int) -> Table:
     return Table(rows, ("token being written", "source token looked at most", "weight"), "Where it looks", numbers=(2,))
 
 
-EXHIBIT = Exhibit("self-and-cross-attention", "Self- against cross-attention", QUESTION, words.translates, make)
+EXHIBIT = Exhibit(
+    "self-and-cross-attention",
+    "Self- against cross-attention",
+    QUESTION,
+    words.translates,
+    make,
+    takes=frozenset({"text"}),
+)

@@ -671,11 +671,13 @@ function curves(root, { values, arrays }, signal) {
     context.rotate(-Math.PI / 2);
     context.fillText(panel.title, 0, 0);
     context.restore();
+    // A mark goes through all panels that have it; the first says what it is.
     for (const [place, word] of panel.marks) {
       if (place < seen[0] || place > seen[1]) continue;
       context.setLineDash([2, 3]);
       stroke(context, toPixel(place), top, toPixel(place), bottom);
       context.setLineDash([]);
+      if (panels.find(({ marks }) => marks.some((mark) => mark[0] === place && mark[1] === word)) !== panel) continue;
       const over = toPixel(place) + context.measureText(word).width + 6 > right();
       context.textAlign = over ? "right" : "left";
       context.fillText(word, toPixel(place) + (over ? -4 : 4), top + 6);
@@ -698,8 +700,8 @@ function curves(root, { values, arrays }, signal) {
     const near = all.map((line) => [line.name, line.x, line.y, nearest(line.x, place)]);
     const said = near
       .filter(([, x, , index]) => Math.abs(toPixel(x[index]) - toPixel(place)) < NEAR)
-      .map(([name, , y, index]) => `${name} ${shortly(y[index], 4)}`);
-    say(`${values.x_title} ${shortly(place, 6)}: ${said.join(" · ")}`);
+      .map(([name, , y, index]) => `${name}: ${shortly(y[index], 4)}`);
+    say(`${values.x_title} ${shortly(place, 6)} · ${said.join(" · ")}`);
   }
 
   function zoom(from, to) {
