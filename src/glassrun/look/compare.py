@@ -66,8 +66,9 @@ def compare(a: Run, b: Run, out: Path | None = None, *, tell: Callable[[str], No
         parts=parts,
         notes=notes,
     )
-    for note in notes if tell else ():
-        tell(note)
+    if tell:
+        for note in notes:
+            tell(note)
     path = out or Path("compare.html")
     write_atomic(path, page.encode())
     return path

@@ -24,7 +24,7 @@ _KERNEL_SIZE = 3
 _BATCH = 50
 _LEARNING_RATE = 2e-3
 _ONE_PIXEL = ((1, 0), (-1, 0), (0, 1), (0, -1))
-_TIMED_STEPS = 25
+_TIMED_STEPS = 15
 
 
 @dataclass(frozen=True)

@@ -275,8 +275,8 @@ def _text(chosen: Subject, photo: Photograph, which: str, seen: ShiftError, foun
         f"that differ from place to place know no shift at all.{_changed_by_a_pixel(chosen)}"
     )
     change = (
-        "Move a picture of your own: glassrun exhibit parameter-sharing --image FILE, and take the kernels of your own "
-        "network: --run RUN."
+        "Move a picture of your own: `glassrun exhibit parameter-sharing --image FILE`, and take the kernels of your "
+        "own network: `--run RUN`."
     )
     return "\n\n".join([shifts, breaks, *([_told(found)] if found else []), change])
 
