@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from glassrun.look.exhibits.base import Material
 from glassrun.look.exhibits.memory import changed
 from glassrun.look.page import Part
 from in_process import state_of
+from shown import check_part
 from support import Made
 from untrained import Untrained
 
@@ -114,16 +114,12 @@ def test_memories_are_intact_of_another_sentence_and_zero(run: Any) -> None:
 
 
 def test_the_part_is_whole(part: Part) -> None:
-    assert part.question
-    assert part.formula.startswith('<math display="block">')
     assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 3
     assert all(figure.title and (figure.caption or figure.description) for figure in part.figures)
     memory = next(table for table in part.tables if "memory" in table.title.lower())
     assert [row[0] for row in memory.rows] == ["intact", "of “a white queen sleeps”", "all zeros"]
     assert "glassrun exhibit attention --text" in part.text
-    for name in part.source:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    check_part(part)
 
 
 def test_the_same_run_gives_the_same_part(part: Part, run: Any, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from glassrun.look.exhibits import multi_head, words
 from glassrun.look.exhibits.base import Material
 from glassrun.look.exhibits.heads import silenced
 from glassrun.look.exhibits.multi_head import distances
+from shown import check_part
 from support import Made
 from untrained import Untrained
 
@@ -80,9 +80,7 @@ def test_a_run_of_the_users_is_shown_without_training(
     assert unlike.rows[0][2] == unlike.rows[1][1]
     where = next(table for table in part.tables if table.title == "Where each head looks")
     assert len(where.rows) == 3
-    for name in part.source:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    check_part(part)
 
 
 def test_a_model_with_grouped_queries_fits(made: Made, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from glassrun.look.exhibits import self_and_cross, words
 from glassrun.look.exhibits.base import Material
+from shown import check_part
 from support import Made
 from untrained import Untrained
 
@@ -56,9 +56,7 @@ def test_the_part_is_whole(run: Any, tmp_path: Path) -> None:
     view = part.figures[1].view
     assert view is not None
     assert len(view.values["layers"]) == 6
-    for name in part.source:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    check_part(part)
 
 
 def test_only_an_encoder_decoder_has_a_memory_to_look_at(made: Made) -> None:

@@ -131,7 +131,8 @@ def _figure(done: Steps, shown: Maps, head: int, query: int) -> Figure:
     return Figure(
         svg(drawn),
         title=f"From scores to the output: {shown.name}, head {head + 1}",
-        caption="Each token is a column, from its score at the top to its share of the output at the bottom.",
+        caption="Each token is a column, from its score at the top to its share of the output at the bottom."
+        + words.marks(shown.keys),
         description=f"Bars for each token. The weights are: {said}.",
     )
 
