@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from glassrun import config
+from glassrun.run import Run
+from glassrun.train import writer
 from glassrun.train.loop import Outcome, Trainer
+from glassrun.train.opening import EITHER, open_folder
 from glassrun.train.state import State, load_data, prepare, start
 from support import Made
 
@@ -35,3 +40,24 @@ def watched(trainer: Trainer) -> list[list[Tensor | None]]:
 
     trainer.tree.add = adding  # type: ignore[method-assign, assignment]
     return found
+
+
+def trained(
+    recipe: Mapping[str, Any], out: Path, tell: Callable[[dict[str, Any]], None] = lambda _: None, **overrides: Any
+) -> Run:
+    """A run as a single worker makes it, or what is left to do of one; no process has to start and import torch.
+
+    Arguments:
+        recipe: small, as `Made.recipe` gives it.
+        out: the run's folder.
+        tell: called with each event; what it raises ends the run there.
+        overrides: of the recipe, with two underscores for the dot, as `record__snapshots=3`.
+    """
+    checked = config.load(recipe, {name.replace("__", "."): value for name, value in overrides.items()})
+    job = {"rank": 0, "world_size": 1, "store": None, "begin": EITHER, "out": str(out), "import_path": []}
+    folder = open_folder(job, checked)
+    try:
+        writer.train(folder, checked, job, tell)
+    finally:
+        folder.unlock()
+    return Run(out)

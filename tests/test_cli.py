@@ -206,6 +206,7 @@ def test_usage_errors_have_exit_code_2() -> None:
 
 def test_the_public_names_hold_still() -> None:
     assert sorted(api.__all__) == [
+        "Captured",
         "GlassrunError",
         "Recipe",
         "Recorder",
@@ -214,6 +215,7 @@ def test_the_public_names_hold_still() -> None:
         "Seeded",
         "Verdict",
         "__version__",
+        "capture",
         "diff",
         "load",
         "pretrained",

@@ -34,7 +34,7 @@ def test_sentences_transformer(tmp_path: Path) -> None:
     run = api.train("sentences-transformer", out=tmp_path / "run")
     assert final(run, "test")["exact_match"] >= 0.99
     assert run.generate(["the small dog wants to see the red ball"]) == ["der kleine Hund will den roten Ball sehen"]
-    assert run.replay(first=700, workers=1)
+    assert run.replay(first=250, workers=1)
 
 
 @pytest.mark.long

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import nn
 
-import glassrun as api
 from glassrun.capturing.capture import capture
 from glassrun.errors import BadInput, ConfigError, DataError, MissingDependency
 from glassrun.integrations.notebook import Inline, view
@@ -25,6 +24,7 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.models.cnn import CNN
 from glassrun.run import Run
 from in_browser import launched, opened
+from in_process import trained
 from support import Made
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a" width="9" height="9"/></svg>'
@@ -33,7 +33,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a"
 @pytest.fixture(scope="module")
 def runs(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("inline")
-    return {name: api.train(made.recipe(name), out=folder / name, workers=1) for name in ("odd-lm", "odd-pairs")}
+    return {name: trained(made.recipe(name), folder / name) for name in ("odd-lm", "odd-pairs")}
 
 
 def images(html: str) -> list[ElementTree.Element]:
@@ -196,7 +196,8 @@ def test_two_in_one_notebook_do_not_meet(browser: Any, tmp_path: Path) -> None:
     module = base64.b64encode(widgets[0]._esm.encode()).decode()
     page = tmp_path / "two.html"
     page.write_text(
-        '<meta charset="utf-8"><div class="cell"></div><div class="cell"></div><script type="module">\n'
+        f'<meta charset="utf-8"><style>{widgets[0]._css}</style>'
+        '<div class="cell"></div><div class="cell"></div><script type="module">\n'
         f'const {{ default: {{ render }} }} = await import("data:text/javascript;base64,{module}");\n'
         f"const states = {states};\n"
         'const cells = document.querySelectorAll(".cell");\n'
@@ -207,10 +208,8 @@ def test_two_in_one_notebook_do_not_meet(browser: Any, tmp_path: Path) -> None:
     first, second = found.page.locator(".cell").all()
     assert [cell.locator(".glass").count() for cell in (first, second)] == [1, 1]
     untouched = second.inner_text()
-    stage = first.locator(".stage")
-    box = stage.bounding_box()
     before = first.inner_text()
-    found.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    first.locator(".stage").hover()
     assert first.inner_text() != before
     assert second.inner_text() == untouched
     found.page.evaluate("ends[0]()")

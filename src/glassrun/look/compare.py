@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.look.render import render
 from glassrun.look.snapshots import course_of, course_view
 from glassrun.record.files import write_atomic
-from glassrun.record.run_folder import RECORDED, checkpoint_paths
+from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
 from glassrun.replay.causes import suspects
 from glassrun.replay.records import Difference, Record, extent, first_difference
 from glassrun.show import metric_text, summary
@@ -65,8 +66,9 @@ def compare(a: Run, b: Run, out: Path | None = None, *, tell: Callable[[str], No
         parts=parts,
         notes=notes,
     )
-    for note in notes if tell else ():
-        tell(note)
+    if tell:
+        for note in notes:
+            tell(note)
     path = out or Path("compare.html")
     write_atomic(path, page.encode())
     return path
@@ -214,31 +216,35 @@ def _same_example(a: Run, b: Run) -> tuple[tuple[Seen, Seen], str]:
     Raises:
         BadInput: there is no model or no such example for one of them.
     """
-    from glassrun.data.recorded import of_run
     from glassrun.train.snapshots import look_into
 
-    for name, run in (("A", a), ("B", b)):
-        if run.folder.header["kind"] == RECORDED:
+    folders = a.folder, b.folder
+    for name, folder in zip("AB", folders, strict=True):
+        if folder.header["kind"] == RECORDED:
             raise ConfigError(f"{name} was recorded from another program's loop, so there is no model")
-        if not checkpoint_paths(run.path):
+        if not checkpoint_paths(folder.path):
             raise ConfigError(f"{name} has no checkpoint yet")
-    read = [of_run(run.folder.header, str(run.path)) for run in (a, b)]
-    plain = [None if found is None else found.encoding.to_plain() for found in read]
-    if a.recipe.task != b.recipe.task or plain[0] != plain[1]:
-        raise ConfigError(_unlike(a, b, plain))
+    tasks = [folder.recipe.task for folder in folders]
+    if tasks[0] != tasks[1]:
+        raise ConfigError(f"the tasks are others, {tasks[0]} in A and {tasks[1]} in B, so no input goes into both")
+    x, y = (_encoding(folder) for folder in folders)
+    if others := [name for name in {**x, **y} if x.get(name) != y.get(name)]:
+        raise ConfigError(
+            f"the models read their inputs in different ways, so an example is not the same in both: "
+            f"{', '.join(others)}"
+        )
     example = probe(a)
     what = f"the text {example.text!r}" if example.text else "the first image"
     looked = look_into(a.model, example.inputs, example.axes), look_into(b.model, example.inputs, example.axes)
     return looked, f"{what} of the {example.split} split of A's data"
 
 
-def _unlike(a: Run, b: Run, plain: Sequence[Any]) -> str:
-    """Why no input can be given to both models."""
-    if a.recipe.task != b.recipe.task:
-        return f"the tasks are others, {a.recipe.task} in A and {b.recipe.task} in B, so no input goes into both"
-    x, y = (of or {} for of in plain)
-    fields = [name for name in {**x, **y} if x.get(name) != y.get(name)]
-    return f"the models read their inputs in different ways, so the same example is another input: {', '.join(fields)}"
+def _encoding(folder: RunFolder) -> dict[str, Any]:
+    """How a run's model reads what it is given, as plain values."""
+    from glassrun.data.recorded import of_run
+
+    found = of_run(folder.header, str(folder.path))
+    return found.encoding.to_plain() if found else {}
 
 
 Pair = tuple[str, Array, Array]
@@ -282,7 +288,7 @@ def _attention(seen: Sequence[Seen], pairs: Sequence[Pair]) -> Iterator[Figure]:
     name, x, y = next((pair for pair in pairs if entries[pair[0]]["kind"] == "cross"), pairs[-1])
     entry, heads = entries[name], min(_SHOWN_HEADS, len(x))
     drawn = attention(
-        [Band("A", x[:heads]), Band("B", y[:heads]), Band("A − B", (x - y)[:heads], signed=True)],
+        [Band("A", x[:heads]), Band("B", y[:heads]), Band("A − B", (x - y)[:heads], "difference")],
         rows=[f"head {head + 1}" for head in range(heads)],
         queries=entry["queries"],
         keys=entry["keys"],
@@ -314,18 +320,14 @@ def _filters(seen: Sequence[Seen]) -> Iterator[Figure]:
         return
     (p, labels), (q, _) = flat_filters(x), flat_filters(y)
     shown = len(labels[:_SHOWN_PICTURES])
-    bands = [("A", p), ("B", q), ("A − B", p - q)]
+    bands = [Band("A", p, "signed"), Band("B", q, "signed"), Band("A − B", p - q, "difference")]
     yield Figure(
         svg(
-            pictures(
-                [Band(name, found[:shown], signed=True) for name, found in bands],
-                columns=labels[:shown],
-                value="weight",
-            )
+            pictures([replace(band, maps=band.maps[:shown]) for band in bands], columns=labels[:shown], value="weight")
         ),
         "Filters of the first layer",
-        "Weights, red above zero and blue below; all three rows on one scale.",
-        view=views.pictures([views.Pictures(name, found, labels, signed=True) for name, found in bands]),
+        "Weights, red above zero and blue below; A and B on one scale, their difference on its own.",
+        view=views.pictures([views.Pictures(band.title, band.maps, labels, signed=True) for band in bands]),
     )
 
 
@@ -335,7 +337,7 @@ def _maps(pairs: Sequence[Pair]) -> Iterator[Figure]:
     name, x, y = pairs[0]
     shown = min(_SHOWN_PICTURES, len(x))
     drawn = pictures(
-        [Band("A", x[:shown]), Band("B", y[:shown]), Band("A − B", (x - y)[:shown], signed=True)],
+        [Band("A", x[:shown]), Band("B", y[:shown]), Band("A − B", (x - y)[:shown], "difference")],
         columns=[str(number + 1) for number in range(shown)],
         value="value",
     )

@@ -184,7 +184,7 @@ def picture_figures(seen: Seen) -> Iterator[Figure]:
         name = readable(seen.values["filters"])
         shown = labels[:_SHOWN_PICTURES]
         yield Figure(
-            svg(pictures([Band("", flat[: len(shown)], signed=True)], columns=shown, value="weight")),
+            svg(pictures([Band("", flat[: len(shown)], "signed")], columns=shown, value="weight")),
             f"Filters of {name}",
             view=views.pictures([views.Pictures(name, flat, labels, signed=True)]),
         )

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glassrun.capturing.maps import numbered
+
 INPUT = "input"
 # Operations that mix all places; a mean or a sum over channels alone does not.
 _OVER_ALL_PLACES = ("AdaptiveAvgPool", "AdaptiveMaxPool", "Bmm", "Baddbmm", "ScaledDotProduct")
@@ -89,7 +91,7 @@ def trace(model: nn.Module, image: Tensor, names: Collection[str]) -> dict[str, 
         def hook_of(name: str) -> Any:
             def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - a hook's form
                 if isinstance(output, Tensor) and output.grad_fn is not None and args and isinstance(args[0], Tensor):
-                    called = _numbered(name, found)
+                    called = numbered(name, found)
                     found[called] = walk.layer(called, args[0], output)
 
             return hook
@@ -176,11 +178,3 @@ def _dims(node: Any) -> list[int]:
     axes = len(node._saved_self_sym_sizes)
     # Negative ones are saved as numbers without a sign.
     return sorted((d - 2**64 if d >= 2**63 else d) % axes for d in node._saved_dim)
-
-
-def _numbered(name: str, found: Collection[str]) -> str:
-    """NAME, or NAME#2 if that was called before."""
-    number = 1
-    while (called := name if number == 1 else f"{name}#{number}") in found:
-        number += 1
-    return called

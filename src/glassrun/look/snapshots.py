@@ -16,7 +16,7 @@ from glassrun.look.figures.side_by_side import Band, attention, pictures
 from glassrun.look.figures.style import svg
 from glassrun.look.inside import flat_filters, map_labels, maps_of
 from glassrun.look.names import readable
-from glassrun.look.page import Figure, Part
+from glassrun.look.page import Figure, Part, View
 from glassrun.record.ledger import Line
 from glassrun.record.snapshots import paths, planned
 
@@ -137,7 +137,7 @@ def course_of(name: str, lines: Sequence[Line]) -> Course:
     return Course(name, [s.step for s in shown], [s.loss for s in shown], [s.learning_rate for s in shown])
 
 
-def course_view(runs: Sequence[Course], marks: Sequence[tuple[int, str]]) -> views.View:
+def course_view(runs: Sequence[Course], marks: Sequence[tuple[int, str]]) -> View:
     """The same as curves to touch."""
     losses = [loss for run in runs for loss in run.loss]
     log = min(losses) > 0 and max(losses) > 10 * min(losses)
@@ -202,7 +202,7 @@ def _filters(found: Sequence[Snapshot]) -> Iterator[Figure]:
     yield Figure(
         svg(
             pictures(
-                [Band(f"step {s.step}", flat(s)[: len(shown)], signed=True) for s in three],
+                [Band(f"step {s.step}", flat(s)[: len(shown)], "signed") for s in three],
                 columns=shown,
                 value="weight",
             )

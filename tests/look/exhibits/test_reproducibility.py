@@ -34,7 +34,7 @@ def test_seeded_runs_agree_to_the_bit_unseeded_ones_do_not_and_the_parting_is_ex
     assert len({first[2], second[2], one[2]}) == 3
     assert "their chains are equal" in part.text
     assert "step 31, in the phase optimizer" in part.text
-    assert "confirmed: field schedule.final_lr" in part.text
+    assert "confirmed: config schedule.final_lr" in part.text
     assert "6 steps have the same bits" in part.text
     assert str(tmp_path) not in part.code + part.text
 

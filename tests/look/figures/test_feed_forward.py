@@ -24,12 +24,12 @@ def test_changes_are_bars_on_one_scale_with_the_replaced_token_in_another_colour
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["T", "h", r"\$", "␣", "e"]
 
 
-def test_jacobians_share_one_scale_that_begins_at_zero() -> None:
-    norms = {"network": np.diag([1.0, 2, 3, 4, 5]), "attention": np.tri(5)}
-    figure = figures.jacobians(norms, TOKENS)
+def test_jacobians_share_one_scale_from_zero_to_one() -> None:
+    shares = {"network": np.eye(5), "attention": np.tri(5) / np.arange(1, 6)[:, None]}
+    figure = figures.jacobians(shares, TOKENS)
     panels = figure.axes[:2]
-    assert {axes.images[0].get_clim() for axes in panels} == {(0.0, 5.0)}
-    assert [axes.images[0].get_array().tolist() for axes in panels] == [values.tolist() for values in norms.values()]
+    assert {axes.images[0].get_clim() for axes in panels} == {(0.0, 1.0)}
+    assert [axes.images[0].get_array().tolist() for axes in panels] == [values.tolist() for values in shares.values()]
     assert [label.get_text() for label in panels[1].get_xticklabels()] == ["T", "h", r"\$", "␣", "e"]
 
 

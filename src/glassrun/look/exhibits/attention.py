@@ -29,7 +29,7 @@ FORMULA = (
     "<msqrt><msub><mi>d</mi><mi>k</mi></msub></msqrt></mfrac><mo>)</mo><mi>V</mi></mrow></math>"
 )
 _SHOWN_FEATURES = 3  # of the head's output, in the table
-_TELLING = 2.0  # the perplexity of the row that is shown: neither all on one token nor alike on all
+_TELLING = 2.5  # tokens over which the row that is shown is spread: neither all on one nor alike on all
 
 
 def make(material: Material) -> Part:
@@ -39,11 +39,12 @@ def make(material: Material) -> Part:
     reading = words.read(material, SENTENCE, tokens=5)
     with Calls() as calls:
         captured = reading.captured()
-    maps = list(captured.attention.values())
-    number = max(index for index, found in enumerate(maps) if found.kind == "cross" or not reading.target)
-    head, query = _telling(maps[number].weights[0].double().numpy(), last_only=not reading.target)
-    shown = reading.maps(maps[number])
-    done = steps(calls.found[number], head, query)
+    name = words.last_layer(captured)
+    shown = reading.maps(captured.attention[name])
+    # Of a translation the rows of its words, not the one in which it ends; else the last token, which may look at all.
+    rows = range(max(len(shown.queries) - 1, 1)) if reading.target else [len(shown.queries) - 1]
+    head, query = _telling(shown.weights, rows)
+    done = steps(calls.found[list(captured.attention).index(name)], head, query)
     text = [_what(reading, shown, head, query), _how(done, shown, query), _where(done, shown)]
     figures = [_figure(done, shown, head, query)]
     tables = [_table(done, shown)]
@@ -63,24 +64,22 @@ def make(material: Material) -> Part:
         question=QUESTION,
         formula=FORMULA,
         text="\n\n".join(text),
-        figures=[*figures, words.all_maps(reading, captured, maps[number].name)],
+        figures=[*figures, words.all_maps(reading, captured, name)],
         tables=[*tables, words.proofs(captured)],
         source=source,
     )
 
 
-def _telling(weights: Array, *, last_only: bool) -> tuple[int, int]:
-    """The head and query whose weights are spread over about two tokens: neither all on one nor alike on all.
+def _telling(weights: Array, rows: Sequence[int]) -> tuple[int, int]:
+    """The head and query whose weights are spread over between two and three tokens, or nearest to that.
 
     Arguments:
         weights: Float[heads, query, key].
-        last_only: of the last query alone, the one that a causal mask hides nothing from.
+        rows: the queries among which one is chosen.
     """
-    spread = np.abs(words.perplexity(weights) - _TELLING)
-    if last_only:
-        return int(spread[:, -1].argmin()), weights.shape[1] - 1
-    head, query = np.unravel_index(int(spread.argmin()), spread.shape)
-    return int(head), int(query)
+    far = np.abs(words.perplexity(weights[:, rows]) - _TELLING)
+    head, row = np.unravel_index(int(far.argmin()), far.shape)
+    return int(head), rows[int(row)]
 
 
 def _what(reading: Reading, shown: Maps, head: int, query: int) -> str:
@@ -94,8 +93,8 @@ def _what(reading: Reading, shown: Maps, head: int, query: int) -> str:
         row = f"the query of the last token, “{shown.queries[query]}”, goes to all {count} tokens"
     return (
         f"{words.described(reading.run)} {does} Shown is head {head + 1} of {len(shown.weights)} in {shown.name}: "
-        f"{row}. Of all that could be shown, this row is spread over nearest to two tokens; the heads that look at one "
-        "token alone leave less to compute."
+        f"{row}. Of the rows that could be shown it is the one spread over nearest to {_TELLING:g} tokens: where a "
+        "head looks at one token alone, there is less to compute."
     )
 
 
@@ -103,10 +102,10 @@ def _how(done: Steps, shown: Maps, query: int) -> str:
     """The four steps, in words."""
     d_k = done.values.shape[1]
     return (
-        f"Every token has a key k and a value v, and the token that looks has a query q, each of d_k = {d_k} numbers "
+        f"Every token has a key k and a value v, and the token that looks has a query q, each of dₖ = {d_k} numbers "
         "that the layer computes from the token by a product with learned weights. The score q · k is large where "
-        f"query and key point the same way. It is divided by √d_k = {d_k**0.5:.3g}, for a sum of {d_k} products grows "
-        "with √d_k, and a softmax of large numbers gives nearly all to one token and passes nearly no gradient to the "
+        f"query and key point the same way. It is divided by √dₖ = {d_k**0.5:.3g}, for a sum of {d_k} products grows "
+        "with √dₖ, and a softmax of large numbers gives nearly all to one token and passes nearly no gradient to the "
         "others. The softmax makes weights from the scores that are positive and sum to one, and the output of the "
         f"head is the sum of the values with these weights: what “{shown.queries[query]}” takes from each token."
     )
@@ -150,7 +149,7 @@ def _table(done: Steps, shown: Maps) -> Table:
     sums = ("sum", "", "", f"{done.powers.sum():.4f}", f"{done.weights.sum():.4f}")
     rows.append((*sums, *(f"{value:.4f}" for value in done.output[:count])))
     rows.append(("the model's output", "", "", "", "", *(f"{value:.4f}" for value in done.model_output[:count])))
-    head = ("token", "q · k", "x = q · k / √d_k", "e^(x − largest x)", "weight", *features)
+    head = ("token", "q · k", "x = q · k / √dₖ", "e^(x − largest x)", "weight", *features)
     return Table(rows, head, "The arithmetic", numbers=range(1, len(head)))
 
 

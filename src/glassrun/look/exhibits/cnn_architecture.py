@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from glassrun.capturing.maps import Layer
+from glassrun.capturing.capture import capture
+from glassrun.capturing.maps import Layer, numbered
 from glassrun.functional.convolution import output_size
-from glassrun.look.capture import capturing
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.exhibits.convolutional import Subject, fits, subject
 from glassrun.look.figures.network import network
@@ -66,12 +67,17 @@ def make(material: Material) -> Part:
     )
 
 
-@torch.no_grad()
 def called_layers(model: nn.Module, image: torch.Tensor) -> list[Layer]:
-    """The layers as an image goes through them; those that only hand on what they are given are left out."""
-    with capturing(model) as seen:
-        model(image)
-    return [layer for layer in seen.layers if layer.kind not in ("Identity", "StochasticDepth")]
+    """The layers as an image goes through them, those left out that only hand on what they are given.
+
+    A second call of a layer is `NAME#2`, and has no parameters of its own.
+    """
+    found: dict[str, Layer] = {}
+    for layer in capture(model, image, attention=False).layers:
+        if layer.kind not in ("Identity", "StochasticDepth"):
+            name = numbered(layer.name, found)
+            found[name] = replace(layer, name=name, parameters=0 if layer.name in found else layer.parameters)
+    return list(found.values())
 
 
 def _text(chosen: Subject, layers: Sequence[Layer], traced: Mapping[str, Traced]) -> str:
@@ -103,8 +109,8 @@ def _text(chosen: Subject, layers: Sequence[Layer], traced: Mapping[str, Traced]
         f"d(k − 1) steps of j pixels to it, and a stride s makes every later step s times as long. At {last.name}, the "
         f"last layer with places, it is {_field(traced[last.name].field)} of an image of {height} × {width}; what is "
         f"larger than the image reaches into the padding.{branches}\n\n"
-        "To see another network, show a run of your own: glassrun train digits-cnn --set model.channels=[8,16,32] "
-        "--out RUN, then glassrun exhibit cnn-architecture --run RUN."
+        "To see another network, show a run of your own: `glassrun train digits-cnn --set model.channels=[8,16,32] "
+        "--out RUN`, then `glassrun exhibit cnn-architecture --run RUN`."
     )
 
 

@@ -86,3 +86,10 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
             "of another model, or leave --run out"
         )
     return found
+
+
+def most_balanced(layer: nn.Conv2d, count: int) -> list[int]:
+    """The filters whose weights come nearest to a sum of zero, for their size: brightness alone moves them least."""
+    kernels = layer.weight.detach().flatten(1)
+    imbalance = kernels.sum(1).abs() / kernels.abs().sum(1).clamp(min=torch.finfo(kernels.dtype).tiny)
+    return sorted(imbalance.argsort()[:count].tolist())

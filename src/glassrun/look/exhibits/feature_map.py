@@ -14,7 +14,7 @@ from glassrun.capturing.capture import capture
 from glassrun.functional.convolution import convolution
 from glassrun.look import filters
 from glassrun.look.exhibits.base import Exhibit, Material
-from glassrun.look.exhibits.convolutional import Subject, convolutions, fits, subject
+from glassrun.look.exhibits.convolutional import Subject, convolutions, fits, most_balanced, subject
 from glassrun.look.exhibits.photograph import Photograph, photograph
 from glassrun.look.figures.feature_maps import FilterMap, images, maps_beside_input, peak, slices
 from glassrun.look.figures.style import svg
@@ -44,7 +44,8 @@ def make(material: Material) -> Part:
     chosen = subject(material)
     known = known_maps(photo)
     learned = learned_maps(chosen, photo)
-    shown = _most_balanced(learned, _SHOWN_FILTERS)
+    first = next(iter(convolutions(chosen.model).values()))
+    shown = [learned[number] for number in most_balanced(first, _SHOWN_FILTERS)] if learned else []
     layers = maps_by_layer(chosen)
     volume, depth_map, places = volume_and_map()
     return Part(
@@ -122,17 +123,6 @@ def likeness(learned: Sequence[FilterMap], known: Sequence[FilterMap]) -> list[t
     return [(known[index].title, float(row[index])) for index, row in zip(best, correlations, strict=True)]
 
 
-def _most_balanced(learned: Sequence[FilterMap], count: int) -> list[FilterMap]:
-    """The filters whose weights come nearest to a sum of zero, for their size: brightness alone moves them least."""
-
-    def imbalance(found: FilterMap) -> float:
-        assert found.kernel is not None, "made with it"
-        return float(abs(found.kernel.sum()) / (np.abs(found.kernel).sum() or 1.0))
-
-    chosen = sorted(range(len(learned)), key=lambda number: imbalance(learned[number]))[:count]
-    return [learned[number] for number in sorted(chosen)]
-
-
 def maps_by_layer(chosen: Subject) -> list[tuple[str, NDArray[np.float32], list[int]]]:
     """Of some convolutions, first to last: name, the strongest maps of the held-out image, and their numbers."""
     names = list(convolutions(chosen.model))
@@ -197,7 +187,7 @@ def _text(
         f"the near and the far side of the balls (largest value {float(depth_map.max()):.2f}), and hardly in the "
         f"middle slice ({float(np.abs(depth_map[middle]).max()):.2f}), where the balls' outlines are sharp but run "
         "along the depth.\n\n"
-        "Try a picture of your own: glassrun exhibit feature-map --image FILE, and a network of your own: --run RUN."
+        "Try a picture of your own: `glassrun exhibit feature-map --image FILE`. A network of your own: `--run RUN`."
     )
 
 

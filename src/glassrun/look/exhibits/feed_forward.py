@@ -150,8 +150,9 @@ def row_changes(call: Call, x: Tensor, place: int, other: int) -> Tensor:
     """
     changed = x.clone()
     changed[place] = x[other]
-    before = call(x[None])[0]
-    return (call(changed[None])[0] - before).norm(dim=-1) / before.norm(dim=-1)
+    before, after = call(x[None])[0], call(changed[None])[0]
+    changes: Tensor = (after - before).norm(dim=-1) / before.norm(dim=-1)
+    return changes
 
 
 def jacobian_norms(call: Call, x: Tensor) -> Tensor:
@@ -213,9 +214,8 @@ def _hidden_of(run: Run, activation: Call | None = None) -> tuple[Tensor, ...]:
 def hidden(network: FeedForward | GatedFeedForward, x: Tensor, activation: Call | None = None) -> Tensor:
     """The features between the two layers, Float[tokens, d_ff]; with another activation function if one is given."""
     bend = activation or network.activation
-    if isinstance(network, GatedFeedForward):
-        return bend(network.gate(x)) * network.expand(x)
-    return bend(network.expand(x))
+    expanded: Tensor = network.expand(x)
+    return bend(network.gate(x)) * expanded if isinstance(network, GatedFeedForward) else bend(expanded)
 
 
 def _count(module: nn.Module) -> int:
@@ -238,12 +238,12 @@ def _changes(inside: Inside) -> Figure:
 
 
 def _jacobians(inside: Inside, norms: Mapping[str, Tensor]) -> Figure:
-    arrays = {name: values.numpy() for name, values in norms.items()}
+    shares = {name: (values / values.sum(1, keepdim=True)).numpy() for name, values in norms.items()}
     return Figure(
-        svg(figures.jacobians(arrays, inside.tokens)),
+        svg(figures.jacobians(shares, inside.tokens)),
         "The token-to-token Jacobian",
-        "Row i, column j: how much the output of token i depends on the input of token j. What is off the diagonal "
-        "goes from token to token: only attention has it.",
+        "Row i, column j: the norm of ∂ outputᵢ / ∂ inputⱼ, as a share of its row. What is off the diagonal goes from "
+        "token to token: only attention has it.",
         view=views.choice(
             "layer",
             {
@@ -253,9 +253,9 @@ def _jacobians(inside: Inside, norms: Mapping[str, Tensor]) -> Figure:
                     columns=inside.tokens,
                     row_title="output of",
                     column_title="input of",
-                    value_title="norm of ∂ output / ∂ input",
+                    value_title="share of the row",
                 )
-                for name, values in arrays.items()
+                for name, values in shares.items()
             },
         ),
     )
@@ -316,7 +316,7 @@ def _text(run: Run, inside: Inside, norms: Mapping[str, Tensor], widened: Sequen
         f"row of the network's output moves, while attention moves the rows of all tokens{causal}."
     )
     yield (
-        "The Jacobian says the same for every possible change at once. Off its diagonal the feed-forward network's "
+        "The Jacobian says the same for every small change at once. Off its diagonal the feed-forward network's "
         f"largest block has norm {off['feed-forward network']:g}, attention's {off['self-attention']:.2g}. So all that "
         "a token knows of the others has come through attention."
     )
@@ -338,8 +338,8 @@ def _text(run: Run, inside: Inside, norms: Mapping[str, Tensor], widened: Sequen
         ]
     )
     yield (
-        f"The weights are those of {run.recipe.name}. To see another function, train with one: relu, gelu, silu, "
-        "relu2, or with a gate swiglu, geglu; and open the exhibit on that run."
+        f"The weights are those of {run.recipe.name}. To see another function, train with one: `relu`, `gelu`, "
+        "`silu`, `relu2`, or with a gate `swiglu`, `geglu`; and open the exhibit on that run."
     )
 
 

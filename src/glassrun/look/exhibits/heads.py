@@ -13,7 +13,7 @@ from torch import nn
 from glassrun.look.exhibits.words import Reading
 from glassrun.tasks import registry as tasks
 
-_EXAMPLES = 128  # held-out
+_EXAMPLES = 256  # held-out
 _METRICS = ("exact_match", "token_accuracy", "loss")  # the first that the task has
 
 

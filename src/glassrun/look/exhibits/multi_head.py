@@ -15,7 +15,6 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.show import metric_text
 
 if TYPE_CHECKING:
-    from glassrun.capturing.maps import Captured
     from glassrun.look.exhibits.heads import Silenced
     from glassrun.look.exhibits.words import Reading
     from glassrun.look.views import Maps
@@ -51,25 +50,21 @@ def make(material: Material) -> Part:
 
     reading = words.read(material, SENTENCE)
     captured = reading.captured()
-    name = _layer(captured)
+    name = words.last_layer(captured)
     shown = reading.maps(captured.attention[name])
     apart = distances(shown.weights)
+    row = _parting(shown.weights)
     large = _one_head(material, reading, name) if reading.run is not material.run else _farthest(shown, apart)
     found = silenced(reading, name)
+    text = [_what(reading, shown), f"{large.said} {_unlike(apart)}"]
+    text += [*_parts(shown, row), _missed(found), words.to_change("multi-head-attention", reading)]
     return Part(
         "Multi-head attention",
         question=QUESTION,
         formula=FORMULA,
-        text="\n\n".join(
-            [
-                _what(reading, shown),
-                f"{large.said} {_unlike(apart)}",
-                _each(found),
-                words.to_change("multi-head-attention", reading),
-            ]
-        ),
+        text="\n\n".join(text),
         figures=[_figure(large, shown), words.all_maps(reading, captured, name)],
-        tables=[_heads_table(shown, found), _distance_table(apart), words.proofs(captured)],
+        tables=[_heads_table(shown, row, found), _distance_table(apart), words.proofs(captured)],
         source=[
             "glassrun.nn.attention.MultiHeadAttention",
             "glassrun.functional.attention.split_heads",
@@ -101,10 +96,10 @@ def _mean_distance(apart: Array) -> float:
     return float(pairs.mean()) if len(pairs) else 0.0
 
 
-def _layer(captured: Captured) -> str:
-    """The self-attention whose heads are most unlike."""
-    maps = {name: found for name, found in captured.attention.items() if found.kind == "self"}
-    return max(maps, key=lambda name: _mean_distance(distances(maps[name].weights[0].float().numpy())))
+def _parting(weights: Array) -> int:
+    """The query at which the heads of Float[heads, query, key] look at the most unlike tokens."""
+    apart = np.abs(weights[:, None] - weights[None]).sum(-1)
+    return int(apart.sum((0, 1)).argmax())
 
 
 def _one_head(material: Material, reading: Reading, name: str) -> _Large:
@@ -116,8 +111,9 @@ def _one_head(material: Material, reading: Reading, name: str) -> _Large:
         weights,
         "a model with one head",
         "On the left is the same layer of a model that was trained in the same way with one head, as wide as the four "
-        f"together: it has as many weights. {words.quality(run)} against {words.quality(reading.run)} with four heads. "
-        "One head has one row of weights for each token, so it must average what it would take for different reasons.",
+        "together: it has as many parameters. One head has one row of weights for each token, so what it takes for "
+        f"several reasons it must take in one average. The result: {words.quality(run)} with one head, "
+        f"{words.quality(reading.run)} with four; so small a language can be learned either way.",
     )
 
 
@@ -132,10 +128,9 @@ def _farthest(shown: Maps, apart: Array) -> _Large:
 def _what(reading: Reading, shown: Maps) -> str:
     count = len(shown.weights)
     return (
-        f"{words.described(reading.run)} It reads “{reading.text}”; shown is {shown.name}, the layer whose heads "
-        f"differ most. Each of its {count} heads makes queries, keys and values of the tokens with weights of its own "
-        "and attends with them alone; then the outputs are put side by side and mixed by W_o. The heads see the same "
-        "tokens and know nothing of each other."
+        f"{words.described(reading.run)} It reads “{reading.text}”; shown is {shown.name}. Each of its {count} heads "
+        "makes queries, keys and values of the tokens with weights of its own and attends with them alone; then the "
+        "outputs are put side by side and mixed by Wₒ. The heads see the same tokens and know nothing of each other."
     )
 
 
@@ -149,14 +144,31 @@ def _unlike(apart: Array) -> str:
     )
 
 
-def _each(found: Silenced) -> str:
+def _parts(shown: Maps, row: int) -> list[str]:
+    """What the heads take at the token where they part most; nothing where there is one head."""
+    if len(shown.weights) < 2:
+        return []
+    taken = [f"head {head + 1} “{shown.keys[key]}”" for head, key in enumerate(shown.weights[:, row].argmax(-1))]
+    return [
+        f"They part most in the row of “{shown.queries[row]}”. The most of its weight goes, in {', in '.join(taken)}: "
+        "the layer can look for several things about one token at once, each with a row of its own."
+    ]
+
+
+def _missed(found: Silenced) -> str:
+    """What happens without a head."""
     worst = int(np.argmin(found.scores) if found.larger_is_better else np.argmax(found.scores))
-    name = found.metric.replace("_", " ")
+    name, whole = found.metric.replace("_", " "), metric_text(found.metric, found.whole)
+    same = found.scores[worst] == found.whole
+    result = (
+        f"the {name} stays {whole} whichever is missing: what one head of this layer does the others can do, too"
+        if same
+        else f"the {name} goes from {whole} to {metric_text(found.metric, found.scores[worst])} without head "
+        f"{worst + 1}, the one that is missed most"
+    )
     return (
-        f"What a head is for is seen when it is silenced, its columns of W_o set to zero in a copy of the model: on "
-        f"{found.examples} held-out examples the {name} goes from {metric_text(found.metric, found.whole)} to "
-        f"{metric_text(found.metric, found.scores[worst])} without head {worst + 1}, the one that is missed most. The "
-        "table has all of them, with how many tokens a row is spread over and where it goes."
+        "What a head is for is seen when it is silenced, its columns of Wₒ set to zero in a copy of the model: on "
+        f"{found.examples} held-out examples {result}."
     )
 
 
@@ -181,17 +193,18 @@ def _figure(large: _Large, shown: Maps) -> Figure:
     )
 
 
-def _heads_table(shown: Maps, found: Silenced) -> Table:
+def _heads_table(shown: Maps, row: int, found: Silenced) -> Table:
     """Where each head looks, and how good the model is without it."""
     rows = []
     for head, (weights, score) in enumerate(zip(shown.weights, found.scores, strict=True)):
-        spread = float(words.perplexity(weights).mean())
-        near = (f"{np.diagonal(weights, offset).sum() / len(weights):.0%}" for offset in (0, -1, 1))
-        rows.append((f"head {head + 1}", f"{spread:.1f}", *near, metric_text(found.metric, score)))
+        best = int(weights[row].argmax())
+        most = f"{shown.keys[best]} {weights[row, best]:.2f}"
+        spread = f"{words.perplexity(weights).mean():.1f}"
+        rows.append((f"head {head + 1}", spread, most, metric_text(found.metric, score)))
+    rows.append(("all heads", "", "", metric_text(found.metric, found.whole)))
     name = found.metric.replace("_", " ")
-    rows.append(("all heads", "", "", "", "", metric_text(found.metric, found.whole)))
-    head_row = ("", "tokens in a row", "to itself", "to the one before", "to the one after", f"{name} without it")
-    return Table(rows, head_row, "Where each head looks", numbers=range(1, 6))
+    head_row = ("", "tokens over which a row is spread", f"most at “{shown.queries[row]}”", f"{name} without it")
+    return Table(rows, head_row, "Where each head looks", numbers=(1, 3))
 
 
 def _distance_table(apart: Array) -> Table:

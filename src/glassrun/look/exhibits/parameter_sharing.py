@@ -18,14 +18,14 @@ from glassrun.functional.locally_connected import locally_connected
 from glassrun.keys import derive
 from glassrun.look import filters
 from glassrun.look.exhibits.base import Exhibit, Material
-from glassrun.look.exhibits.convolutional import Subject, convolutions, fits, subject
+from glassrun.look.exhibits.convolutional import Subject, convolutions, fits, most_balanced, subject
 from glassrun.look.exhibits.photograph import Photograph, photograph
 from glassrun.look.figures.equivariance import equivariance, number
 from glassrun.look.figures.sharing import sharing
 from glassrun.look.figures.style import svg
 from glassrun.look.layer_graph import trace
 from glassrun.look.page import Figure, Part, Table
-from glassrun.look.sharing_study import Examples, Study, moved, study
+from glassrun.look.sharing_study import CHANNELS, Examples, Study, moved, study
 from glassrun.look.shifts import ShiftError, shift_error, shifted
 from glassrun.look.views import Pictures, pictures
 from glassrun.tasks.base import logits_of
@@ -34,7 +34,7 @@ QUESTION = "Why may all places of an image share one kernel, what does that save
 
 _LARGEST = 192  # pixels of the photograph's longer side
 _SHIFT = (18, 30)  # rows down, columns right: as far as one sees it
-_SIZES, _SEEDS, _STEPS = (100, 300, 1000), (1, 2, 3), 200
+_SIZES, _SEEDS, _STEPS = (100, 300, 1000), (1, 2), 200
 _MOST_MOVED = 256  # images of the held-out split that are moved by a pixel
 _MOST_LAYERS = 12
 _FORMULA = """<math display="block"><mi>f</mi><mo>(</mo><msub><mi>T</mi><mi>δ</mi></msub><mi>x</mi><mo>)</mo><mo>=</mo>
@@ -80,13 +80,13 @@ def make(material: Material) -> Part:
 
 
 def _kernel(chosen: Subject) -> tuple[Tensor, str]:
-    """The strongest filter of the model's first convolution, as one of grey pictures; odd, so that it has a middle."""
+    """The best balanced filter of the model's first convolution, for grey pictures; odd, so that it has a middle."""
     name, layer = next(iter(convolutions(chosen.model).items()))
     weight = layer.weight.detach().float()
     if weight.shape[-1] % 2 == 0 or weight.shape[-1] != weight.shape[-2]:
         return filters.vertical_edge()[None, None], "the filter of upright edges"
-    strongest = int(weight.flatten(1).norm(dim=1).argmax())
-    return weight[strongest].mean(0)[None, None], f"filter {strongest} of {name}"
+    (number_of,) = most_balanced(layer, 1)
+    return weight[number_of].mean(0)[None, None], f"filter {number_of} of {name}"
 
 
 def _same_size(x: Tensor, kernel: Tensor) -> Tensor:
@@ -136,20 +136,19 @@ def _local(picture: Tensor, size: int) -> Callable[[Tensor], Tensor]:
 def _shift_figure(photo: Photograph, seen: ShiftError, which: str) -> Figure:
     grey = torch.from_numpy(photo.grey)
     inputs = (grey[0].numpy(), shifted(grey, *_SHIFT)[0].numpy())
-    maps = (seen.map.numpy(), seen.map_of_shifted.numpy())
-    difference = seen.difference.numpy()
-    drawn = equivariance(inputs, maps, difference, seen.inside.numpy(), error=seen.error, shift=_SHIFT)
-    names = ("map of the input", "map of the shifted input", "difference")
+    maps = (seen.map.numpy(), shifted(seen.map, *_SHIFT).numpy(), seen.map_of_shifted.numpy())
+    names = ("map of the input", "this map, moved as far", "map of the moved input", "difference")
     return Figure(
-        svg(drawn),
+        svg(equivariance(inputs, maps, seen.inside.numpy(), error=seen.error, shift=_SHIFT)),
         title="The input moves, the map moves along",
-        caption=f"{which} on {photo.name}. The difference is that of the second map and the first one moved by hand; "
-        "it is shown on the scale of the maps. What leaves on one side comes in on the other.",
-        description=f"Maps of an image, and of the image shifted; they differ inside by at most {number(seen.error)}.",
+        caption=f"{which[0].upper()}{which[1:]} on {photo.name}, with zeros around the image. The difference is that "
+        "of the two maps beside it, on their scale; what is within reach of the border is hatched and left out of its "
+        "number. What leaves on one side comes in on the other.",
+        description=f"Maps of an image, and of the image moved; they differ inside by at most {number(seen.error)}.",
         view=pictures(
             [
-                Pictures("inputs", np.stack(inputs), ["input", "shifted input"]),
-                Pictures("maps", np.stack([*maps, difference]), names, signed=True),
+                Pictures("inputs", np.stack(inputs), ["input", "moved input"]),
+                Pictures("maps", np.stack([*maps, seen.difference.numpy()]), names, signed=True),
             ]
         ),
     )
@@ -190,8 +189,8 @@ def _sharing_figure(found: Study) -> Figure:
     return Figure(
         svg(sharing(found.sizes, found.accuracies, found.parameters)),
         title="Two layers of each kind on few digits",
-        caption=f"A mark for each of {len(_SEEDS)} seeds, lines through their means. Both layers make 8 maps of 8 × 8; "
-        "all else is the same.",
+        caption=f"A mark for each of {len(_SEEDS)} seeds, lines through their means. Each layer makes {CHANNELS} maps; "
+        "poolings and classifier are the same for all.",
         description="; ".join(
             f"{test}, {kind}: " + ", ".join(f"{value:.1%}" for value in values.mean(0))
             for test, kinds in found.accuracies.items()
@@ -258,42 +257,47 @@ def unshared(layer: nn.Conv2d, size: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _text(chosen: Subject, photo: Photograph, which: str, seen: ShiftError, found: Study | None) -> str:
-    paragraphs = [
+    inside = (
+        "the two maps agree to the bit"
+        if seen.error == 0
+        else f"they differ by at most {number(seen.error)} of the map's largest value"
+    )
+    shifts = (
         "A convolution uses the same kernel at every place. So it does not matter where something is: if the image "
         f"moves, the map moves along, and is otherwise the same. The figure moves {photo.name} by {_SHIFT[0]} rows and "
-        f"{_SHIFT[1]} columns and compares the two maps of {which}: away from the border, the largest difference is "
-        f"{number(seen.error)} of the map's largest value. At the border it is up to {seen.error_with_border:.2f}, "
-        "because zeros stand around the image and those do not move.",
-        "The table tells what breaks this. Zeros as padding do at the border; continued around, the image has none. A "
-        "stride of 2 keeps every second place: an image moved by 1 is sampled at the other places, and no whole shift "
-        "of the map makes up for it; moved by 2, all is exact again. Pooling has the same stride and the same effect, "
-        "a mean less so than a stride alone. Kernels that differ from place to place know no shift at all."
-        + _changed_by_a_pixel(chosen),
-    ]
-    if found:
-        kinds = tuple(found.parameters)
-        few, many = found.sizes[0], found.sizes[-1]
-        plain, moved_test = found.accuracies.values()
-        told = "; ".join(
-            f"{kind} {100 * plain[kind].mean(0)[0]:.0f} % and {100 * moved_test[kind].mean(0)[0]:.0f} %"
-            for kind in kinds
-        )
-        last = "; ".join(
-            f"{kind} {100 * plain[kind].mean(0)[-1]:.0f} % and {100 * moved_test[kind].mean(0)[-1]:.0f} %"
-            for kind in kinds
-        )
-        ratio = found.parameters[kinds[1]] / found.parameters[kinds[0]]
-        paragraphs.append(
-            f"One kernel for all places is also {ratio:.0f} times fewer parameters than one for each place. Does that "
-            f"help to learn from few images? With {few} digits, on held-out digits as they are and moved by a pixel: "
-            f"{told}. With {many}: {last}. These are {len(_SEEDS)} seeds of small networks on small images, with one "
-            "learning rate for all: a hint, not a result. Studies of many seeds are a subject of their own."
-        )
-    paragraphs.append(
-        "Move a picture of your own: glassrun exhibit parameter-sharing --image FILE, and take the kernels of your own "
-        "network: --run RUN."
+        f"{_SHIFT[1]} columns and compares the maps of {which}: away from the border, {inside}. At the border they "
+        f"differ by up to {number(seen.error_with_border)}, because zeros stand around the image and those do not move."
     )
-    return "\n\n".join(paragraphs)
+    breaks = (
+        "The table tells what breaks this. Zeros as padding do, at the border; an image continued around has none. A "
+        "stride of 2 keeps every second place: an image moved by 1 is sampled at the other places, and no whole shift "
+        "of the map makes up for it; moved by 2, all is as before. Pooling strides too, with the same effect. Kernels "
+        f"that differ from place to place know no shift at all.{_changed_by_a_pixel(chosen)}"
+    )
+    change = (
+        "Move a picture of your own: `glassrun exhibit parameter-sharing --image FILE`, and take the kernels of your "
+        "own network: `--run RUN`."
+    )
+    return "\n\n".join([shifts, breaks, *([_told(found)] if found else []), change])
+
+
+def _told(found: Study) -> str:
+    """What the trainings show."""
+    plain, moved_test = found.accuracies.values()
+
+    def at(column: int) -> str:
+        values = ((kind, plain[kind].mean(0)[column], moved_test[kind].mean(0)[column]) for kind in found.parameters)
+        return ", ".join(f"{kind} {100 * still:.0f} and {100 * by_one:.0f} %" for kind, still, by_one in values)
+
+    shared, apart, _ = found.parameters.values()
+    return (
+        f"One kernel for all places is also {apart / shared:.0f} times fewer parameters than one for each place. Does "
+        "that help to learn from few images? The digits stand in the middle of their images, so a kernel that is "
+        "learned for one place is hardly missed at another: on digits as they are, sharing need not win. It should "
+        f"where things move. Accuracies on held-out digits as they are, and moved by a pixel: from {found.sizes[0]} "
+        f"images {at(0)}; from {found.sizes[-1]} images {at(-1)}. These are {len(_SEEDS)} seeds of small networks on "
+        "small images with one learning rate for all: a hint, not a result. Many seeds are for the studies."
+    )
 
 
 EXHIBIT = Exhibit("parameter-sharing", "Parameter sharing", QUESTION, fits, make, takes=frozenset({"image"}))

@@ -269,9 +269,18 @@ def _distances(relative: Sequence[_Relative]) -> Figure:
     return Figure(
         svg(by_distance(shown)),
         "Relative encodings as functions of the distance",
-        "Rotary positions: the score of a query and a key whose features are all one, as a share of the largest.",
+        "Rotary positions: the score of a query and a key whose features are all one, as a share of the largest."
+        + _favoured(shown[-1]),
         view=views.curves(panels, x_title="key's place − query's place"),
     )
+
+
+def _favoured(encoding: ByDistance) -> str:
+    """Of a learned encoding, at which distance each head adds most."""
+    if not encoding.title.startswith("T5"):
+        return ""
+    best = (f"{encoding.distances[values.argmax()]} ({name})" for name, values in encoding.lines.items())
+    return f" T5's bias has been learned, and is largest at the distances {', '.join(best)}."
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -311,7 +320,7 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
     )
     yield (
         f"The layer is from {run.recipe.name}. To change the encoding, train with another one: "
-        "sinusoidal, learned, rotary, alibi, relative, t5 or none, and open the exhibit on that run."
+        "`sinusoidal`, `learned`, `rotary`, `alibi`, `relative`, `t5` or `none`, and open the exhibit on that run."
     )
 
 

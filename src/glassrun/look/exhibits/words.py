@@ -182,13 +182,19 @@ def greedy(writer: Any, encoding: PairEncoding) -> list[int]:
     return tokens
 
 
+def last_layer(captured: Captured) -> str:
+    """The name of the last cross-attention, or where there is none of the last self-attention."""
+    across = [name for name, found in captured.attention.items() if found.kind == "cross"]
+    return (across or list(captured.attention))[-1]
+
+
 def layer_name(name: str) -> str:
     """A module's name for people.
 
     >>> layer_name("decoder.0.cross_attention")
-    'decoder layer 1: cross-attention'
+    'decoder layer 1, cross-attention'
     >>> layer_name("layers.2.attention")
-    'layer 3: self-attention'
+    'layer 3, self-attention'
     """
     *path, last = name.split(".")
     stack = path[0].removesuffix("s") if path else ""
@@ -197,7 +203,7 @@ def layer_name(name: str) -> str:
     if numbers and stack != "layer":
         where = f"{stack} layer {numbers[0]}"
     kind = {"attention": "self-attention"}.get(last, last.replace("_", "-"))
-    return f"{where}: {kind}" if where else kind
+    return f"{where}, {kind}" if where else kind
 
 
 def all_maps(reading: Reading, captured: Captured, name: str) -> Figure:
@@ -243,7 +249,7 @@ def described(run: Run) -> str:
 
 def quality(run: Run) -> str:
     """How good a run's model is on held-out examples, in words; empty where it was never evaluated."""
-    last = next((line for line in reversed(run.metrics) if line["split"] in ("test", "validation")), {})
+    last: dict[str, Any] = next((line for line in reversed(run.metrics) if line["split"] in ("test", "validation")), {})
     for name in ("exact_match", "token_accuracy", "loss"):
         if last.get(name) is not None:
             said = f"{name.replace('_', ' ')} {metric_text(name, last[name])}"

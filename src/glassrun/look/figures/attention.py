@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _SMALL = 8  # points
+_LETTER = 0.065  # inches that a letter of a label is wide
 _MOST_NUMBERS = 16  # columns whose numbers can be read
 
 
@@ -33,18 +34,18 @@ def attention(weights: Array, queries: Sequence[str], keys: Sequence[str], query
     columns = min(heads, 2 if len(keys) > 16 else 4)
     lines = -(-heads // columns)
     width = WIDTH / columns
-    height = width * min(max(len(queries) / len(keys), 0.35), 1.3) + 0.55 + _label_height(keys)
+    height = width * min(max(len(queries) / len(keys), 0.35), 1.3) + 0.55 + _label_height(keys, width)
     figure, grid = subplots(lines, columns, size=(WIDTH, lines * height), squeeze=False)
     for number, axes in enumerate(grid.flat):
         if number >= heads:
             axes.axis("off")
             continue
-        shown = _map(axes, weights[number], queries, keys, f"head {number + 1}")
+        shown = _map(axes, weights[number], queries, keys, f"head {number + 1}", width=width)
         if number % columns == 0:
-            axes.set_ylabel(query_title)
+            axes.set_ylabel(query_title, fontsize=_SMALL)
         if number // columns == lines - 1 or number + columns >= heads:
-            axes.set_xlabel(key_title)
-    figure.colorbar(shown, ax=list(grid.flat), fraction=0.025, pad=0.01, label="attention weight")
+            axes.set_xlabel(key_title, fontsize=_SMALL)
+    _scale(figure, shown, list(grid.flat), "attention weight")
     return figure
 
 
@@ -68,20 +69,20 @@ def one_head_beside_four(
         one_title, head_titles: what stands above the maps.
         query_title, key_title: what rows and columns are.
     """
-    figure, grid = subplots(2, 4, size=(WIDTH, 3.5 + 1.4 * _label_height(keys)))
+    figure, grid = subplots(2, 4, size=(WIDTH, 3.5 + 1.4 * _label_height(keys, WIDTH / 4)))
     for axes in grid[:, :2].flat:
         axes.remove()
     large = figure.add_subplot(grid[0, 0].get_gridspec()[:, :2])
-    shown = _map(large, one, queries, keys, one_title)
-    large.set_ylabel(query_title, fontsize=9)
-    large.set_xlabel(key_title, fontsize=9)
-    small = grid[:, 2:].flat
+    shown = _map(large, one, queries, keys, one_title, width=WIDTH / 2)
+    large.set_ylabel(query_title, fontsize=_SMALL)
+    large.set_xlabel(key_title, fontsize=_SMALL)
+    small = list(grid[:, 2:].flat)
     for axes in small:
         axes.axis("off")
     for axes, weights, title in zip(small, heads, head_titles, strict=False):
         axes.axis("on")
-        _map(axes, weights, queries, keys, title)
-    figure.colorbar(shown, ax=[large, *small], fraction=0.025, pad=0.01, label="attention weight")
+        _map(axes, weights, queries, keys, title, width=WIDTH / 4)
+    _scale(figure, shown, [large, *small], "attention weight")
     return figure
 
 
@@ -102,15 +103,14 @@ def self_beside_cross(
         source, target: the tokens as they are shown.
         self_title, cross_title: what stands above the maps.
     """
-    height = WIDTH / 2 * max(1.0, len(target) / len(source)) * 0.85 + 0.5 + _label_height(source)
+    height = WIDTH / 2 * max(1.0, len(target) / len(source)) * 0.85 + 0.5 + _label_height(source, WIDTH / 2)
     figure, (left, right) = subplots(1, 2, size=(WIDTH, height))
-    _map(left, self_weights, source, source, self_title)
-    left.set_ylabel("query: source token")
-    left.set_xlabel("key: source token")
-    shown = _map(right, cross_weights, target, source, cross_title)
-    right.set_ylabel("query: token being written")
-    right.set_xlabel("key: source token")
-    figure.colorbar(shown, ax=[left, right], fraction=0.03, pad=0.01, label="attention weight")
+    _map(left, self_weights, source, source, self_title, width=WIDTH / 2)
+    shown = _map(right, cross_weights, target, source, cross_title, width=WIDTH / 2)
+    for axes, query in ((left, "source token"), (right, "token being written")):
+        axes.set_ylabel(f"query: {query}", fontsize=_SMALL)
+        axes.set_xlabel("key: source token", fontsize=_SMALL)
+    _scale(figure, shown, [left, right], "attention weight")
     return figure
 
 
@@ -132,7 +132,7 @@ def one_query(scores: Array, values: Array, keys: Sequence[str], query: str) -> 
     numbered = len(keys) <= _MOST_NUMBERS
     steps = (
         (scores, LIGHT, f"1. score: q · k, where q is the query of {query}", "q · k"),
-        (scaled, ACCENT, f"2. scale: divided by √d_k = √{values.shape[1]}", "q · k / √d_k"),
+        (scaled, ACCENT, f"2. scale: divided by √dₖ = √{values.shape[1]}", "q · k / √dₖ"),
         (weights, WARM, "3. softmax: e to this power, divided by the sum of all of these", "weight"),
     )
     for axes, (heights, color, title, unit) in zip(panels, steps, strict=False):
@@ -146,12 +146,12 @@ def one_query(scores: Array, values: Array, keys: Sequence[str], query: str) -> 
     shown = last.imshow(table, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
     last.axvline(len(keys) - 0.5, color=INK, linewidth=1.5)
     last.set_title("4. weighted sum: weight × value of each token; the last column is their sum", loc="left", color=INK)
-    last.set_ylabel("feature of the head")
-    # Not label_ticks: the rows are numbers, and the axis is shared with the bars.
-    turn = len(keys) > 8 or max(map(len, keys)) > 8
-    last.set_xticks(range(len(keys) + 1), [*map(plain, keys), "output"], rotation=90 if turn else 0, fontsize=_SMALL)
-    last.tick_params(length=0, pad=3)
-    figure.colorbar(shown, ax=last, fraction=0.03, pad=0.01, label="weight × value")
+    last.set_ylabel("feature of the head", fontsize=_SMALL)
+    last.yaxis.get_major_locator().set_params(integer=True)
+    labels = [*map(plain, keys), "output"]  # not by label_ticks: the rows are numbers
+    last.set_xticks(range(len(labels)), labels, rotation=90 if _turned(labels, WIDTH) else 0, fontsize=_SMALL)
+    last.tick_params(length=0, pad=3, labelsize=_SMALL)
+    _scale(figure, shown, [last], "weight × value")
     return figure
 
 
@@ -163,26 +163,34 @@ def memory_changed(probabilities: Array, memories: Sequence[str], tokens: Sequen
         memories: what each row's memory is.
         tokens: of the translation.
     """
-    figure, axes = subplots(1, 1, size=(WIDTH, 0.9 + 0.4 * len(memories) + _label_height(tokens)))
+    width = WIDTH - 1.2 - 0.06 * max(map(len, memories))
+    figure, axes = subplots(1, 1, size=(WIDTH, 0.9 + 0.4 * len(memories) + _label_height(tokens, width)))
     shown = axes.imshow(probabilities, cmap=WEIGHTS, vmin=0.0, vmax=1.0, aspect="auto")
     if len(tokens) <= _MOST_NUMBERS:
         for row, column in np.ndindex(*probabilities.shape):
             value = probabilities[row, column]
             color = "white" if value > 0.6 else INK
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=_SMALL, color=color)
-    label_ticks(axes, rows=memories, columns=tokens, turn=_turned(tokens))
-    axes.set_xlabel("token of the translation")
-    axes.set_ylabel("memory")
-    figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01, label="probability")
+    label_ticks(axes, rows=memories, columns=tokens, turn=_turned(tokens, width))
+    axes.set_xlabel("token of the translation", fontsize=_SMALL)
+    axes.set_ylabel("memory", fontsize=_SMALL)
+    _scale(figure, shown, [axes], "probability")
     return figure
 
 
-def _map(axes: Axes, weights: Array, queries: Sequence[str], keys: Sequence[str], title: str) -> Any:
-    """Weights as a map, with the tokens on its axes."""
+def _map(axes: Axes, weights: Array, queries: Sequence[str], keys: Sequence[str], title: str, *, width: float) -> Any:
+    """Weights as a map, with the tokens on its axes; it is about `width` inches wide."""
     shown = axes.imshow(weights, cmap=WEIGHTS, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     axes.set_title(title, color=INK, fontsize=9)
-    label_ticks(axes, rows=queries, columns=keys, turn=_turned(keys))
+    label_ticks(axes, rows=queries, columns=keys, turn=_turned(keys, width))
     return shown
+
+
+def _scale(figure: Figure, shown: Any, axes: Sequence[Axes], title: str) -> None:
+    """The scale of the colours beside what is drawn with them."""
+    bar = figure.colorbar(shown, ax=axes, fraction=0.025, pad=0.01)
+    bar.set_label(title, fontsize=_SMALL)
+    bar.ax.tick_params(labelsize=_SMALL)
 
 
 def _bars(axes: Axes, heights: Array, color: str, title: str, unit: str, *, numbered: bool) -> None:
@@ -192,8 +200,9 @@ def _bars(axes: Axes, heights: Array, color: str, title: str, unit: str, *, numb
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.margins(y=0.3)
     axes.set_title(title, loc="left", color=INK)
-    axes.set_ylabel(unit)
-    axes.tick_params(bottom=False, labelbottom=False)
+    axes.set_ylabel(unit, fontsize=_SMALL)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False, labelsize=_SMALL)
     if numbered:
         for place, height in enumerate(heights.tolist()):
             text = f"{height:.2f}" if math.isfinite(height) else "may not look"
@@ -209,11 +218,11 @@ def _bars(axes: Axes, heights: Array, color: str, title: str, unit: str, *, numb
             )
 
 
-def _turned(labels: Sequence[str]) -> bool:
-    """Whether labels under a map stand upright: words do, characters need not."""
-    return max(map(len, labels)) > 2
+def _turned(labels: Sequence[str], width: float) -> bool:
+    """Whether labels under so many inches stand upright, for side by side they would lie on each other."""
+    return _LETTER * max(map(len, labels)) > 0.8 * width / len(labels)
 
 
-def _label_height(labels: Sequence[str]) -> float:
+def _label_height(labels: Sequence[str], width: float) -> float:
     """Inches that upright labels need."""
-    return 0.065 * max(map(len, labels)) if _turned(labels) else 0.0
+    return _LETTER * max(map(len, labels)) if _turned(labels, width) else 0.0

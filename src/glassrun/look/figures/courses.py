@@ -42,8 +42,17 @@ def courses(runs: Sequence[Course], marks: Sequence[tuple[int, str]] = ()) -> Fi
     for step, word in marks:
         for axes in (top, bottom):
             axes.axvline(step, color=INK if word else LIGHT, linestyle=":", linewidth=0.9)
-        if word:
-            top.annotate(word, (step, 1), (4, -9), xycoords=("data", "axes fraction"), textcoords="offset points")
+        if word:  # below a loss that is still high, or above one that has come down
+            early = step < max(run.steps[-1] for run in runs) / 2
+            top.annotate(
+                word,
+                (step, 0 if early else 0.6),
+                (4 if early else -4, 5),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="left" if early else "right",
+                color=INK,
+            )
     top.set_ylabel("training loss")
     if len(runs) > 1:
         top.legend(frameon=False, fontsize=8)

@@ -4,67 +4,72 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, LIGHT, SIGNED, new_figure
+from glassrun.look.figures.feature_maps import scale_end
+from glassrun.look.figures.style import INK, LIGHT, SIGNED, WIDTH, subplots
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def equivariance(
     inputs: tuple[NDArray[Any], NDArray[Any]],
-    maps: tuple[NDArray[Any], NDArray[Any]],
-    difference: NDArray[Any],
+    maps: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
     inside: NDArray[Any],
     *,
     error: float,
     shift: tuple[int, int],
 ) -> Figure:
-    """An input and the same input shifted, their maps, and the second map less the first one shifted along.
+    """Above: an input, its map, and the map moved. Below: the input moved, its map, and the difference of the two maps.
 
-    Both inputs share one scale, maps and difference another. The border, which is left out of the error, is hatched.
+    Both inputs share one scale, all maps and the difference another. The border, which is left out of the error, is
+    hatched.
 
     Arguments:
-        inputs: Float[height, width] each, from 0 to 1.
-        maps: Float[rows, columns] each.
-        difference: Float[rows, columns].
+        inputs: Float[height, width] each, from 0 to 1: as it is, and moved.
+        maps: Float[rows, columns] each: of the input; that map moved along; of the moved input.
         inside: Bool[rows, columns], true where the difference counts.
         error: the largest difference there, in units of the map's largest value.
         shift: of the input, in rows and columns.
     """
     height, width = inputs[0].shape
-    cell = 7.0 / 3
-    figure = new_figure((7.6, 2 * (cell * height / width + 0.3)))
-    grid = figure.add_gridspec(2, 3)
-    places = (grid[0, 0], grid[1, 0], grid[0, 1], grid[1, 1], grid[:, 2])
-    titles = (
-        "input",
-        f"input, {shift[0]} down, {shift[1]} right",
-        "map of the input",
-        "map of the shifted input",
-        f"difference of the maps\nlargest inside: {number(error)}",
+    figure, grid = subplots(2, 3, size=(WIDTH, 2 * (2.2 * height / width + 0.3)))
+    by = f"{shift[0]} down, {shift[1]} right"
+    of_input, moved, of_moved = maps
+    reach = scale_end([of_input, of_moved])
+    panels = (
+        ("input", inputs[0]),
+        ("map of the input", of_input),
+        ("this map, moved as far", moved),
+        (f"input moved {by}", inputs[1]),
+        ("map of the moved input", of_moved),
+        (f"difference: at most {number(error)} inside", of_moved - moved),
     )
-    reach = max(float(np.abs(values).max()) for values in maps) or 1.0
-    for place, title, values in zip(places, titles, (*inputs, *maps, difference), strict=True):
-        axes = figure.add_subplot(place)
-        picture = title.startswith("input")
-        low, high = (0.0, 1.0) if picture else (-reach, reach)
-        shown = axes.imshow(values, cmap="gray" if picture else SIGNED, vmin=low, vmax=high, interpolation="nearest")
-        axes.set_title(title, color=INK, fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    axes.contourf(~inside, levels=(0.5, 1.5), colors="none", hatches=("////",))
-    axes.contour(inside, levels=(0.5,), colors=INK, linewidths=0.8)
-    axes.set_xlabel("hatched: within reach of the border", fontsize=8, color=INK)
-    axes.collections[0].set_edgecolor(LIGHT)
-    bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.02)
-    bar.set_label("value, the same scale for maps and difference", fontsize=7)
+    for place, (axes, (title, values)) in enumerate(zip(grid.flat, panels, strict=True)):
+        low, high, color_map = (0.0, 1.0, "gray") if place % 3 == 0 else (-reach, reach, SIGNED)
+        shown = axes.imshow(values, cmap=color_map, vmin=low, vmax=high, interpolation="nearest")
+        axes.set_title(title, color=INK, fontsize=8)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    _border(grid[1, 2], inside)
+    bar = figure.colorbar(shown, ax=list(grid.flat), fraction=0.03, pad=0.01, extend="both")
+    bar.set_label("value of maps and difference", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 
 
+def _border(axes: Axes, inside: NDArray[Any]) -> None:
+    """Hatch what lies within reach of the border."""
+    if inside.all():
+        return
+    hatched = axes.contourf(~inside, levels=(0.5, 1.5), colors="none", hatches=("////",))
+    hatched.set_edgecolor(LIGHT)
+    hatched.set_linewidth(0.0)
+    axes.contour(inside, levels=(0.5,), colors=INK, linewidths=0.8)
+
+
 def number(error: float) -> str:
-    """An error for people: 0 is said to be exact."""
-    return "0, exactly" if error == 0 else f"{error:.1e}"
+    """An error in two digits."""
+    return f"{error:.2g}"

@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, SIGNED, WARM, WEIGHTS, WIDTH, label_ticks, subplots
+from glassrun.look.figures.style import (
+    ACCENT,
+    INK,
+    LIGHT,
+    LINES,
+    SIGNED,
+    WARM,
+    WEIGHTS,
+    WIDTH,
+    label_ticks,
+    plain,
+    subplots,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 80
+_MOST_LABELLED = 4  # layers whose bars have room for a number
 
 
 def row_changes(changes: Mapping[str, NDArray[Any]], tokens: Sequence[str], place: int) -> Figure:
@@ -29,39 +42,34 @@ def row_changes(changes: Mapping[str, NDArray[Any]], tokens: Sequence[str], plac
     )
     places = np.arange(len(tokens))
     for (name, values), axes in zip(changes.items(), grid.flat, strict=True):
-        colors = [WARM if number == place else ACCENT for number in places]
-        axes.barh(places, values, color=colors, height=0.7)
+        axes.barh(places, values, color=[WARM if number == place else ACCENT for number in places], height=0.7)
         for number in np.flatnonzero(values == 0):
             axes.text(0, number, " 0", va="center", color=LIGHT, fontsize=7)
         axes.set_title(name, color=INK)
         axes.set_xlabel("change of the output, as a share of its length")
-    first = grid[0, 0]
-    label_ticks(first, rows=[*tokens], columns=(), turn=False)
-    first.set_ylim(len(tokens) - 0.5, -0.5)
-    first.set_ylabel("token (the replaced one in red)")
-    for axes in grid.flat:
-        axes.xaxis.set_major_locator(_locator())
-        axes.tick_params(length=0)
+        axes.tick_params(axis="y", length=0)
+    grid[0, 0].set_yticks(places, [plain(token) for token in tokens], fontsize=7)
+    grid[0, 0].set_ylim(len(tokens) - 0.5, -0.5)
+    grid[0, 0].set_ylabel("token (the replaced one in red)")
     return figure
 
 
-def jacobians(norms: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -> Figure:
-    """How much the output of each token (row) depends on the input of each (column), on one scale.
+def jacobians(shares: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -> Figure:
+    """How much of what moves the output of each token (row) comes from the input of each (column), on one scale.
 
     Arguments:
-        norms: the layer's name to Float[tokens, tokens], the norms of the blocks of the token-to-token Jacobian.
+        shares: the layer's name to Float[tokens, tokens]; rows sum to one.
         tokens: as they are shown.
     """
-    figure, grid = subplots(1, len(norms), size=(WIDTH, WIDTH / len(norms) + 0.1), squeeze=False)
-    most = max(float(values.max()) for values in norms.values())
-    for number, ((name, values), axes) in enumerate(zip(norms.items(), grid.flat, strict=True)):
-        shown = axes.imshow(values, cmap=WEIGHTS, vmin=0.0, vmax=most, interpolation="nearest")
+    figure, grid = subplots(1, len(shares), size=(WIDTH, WIDTH / len(shares) + 0.1), squeeze=False)
+    for number, ((name, values), axes) in enumerate(zip(shares.items(), grid.flat, strict=True)):
+        shown = axes.imshow(values, cmap=WEIGHTS, vmin=0.0, vmax=1.0, interpolation="nearest")
         axes.set_title(name, color=INK)
         label_ticks(axes, rows=tokens, columns=tokens, turn=max(map(len, tokens)) > 2)
         axes.set_xlabel("input of token")
         if number == 0:
             axes.set_ylabel("output of token")
-    figure.colorbar(shown, ax=list(grid.flat), fraction=0.025, pad=0.01, label="norm of ∂ output / ∂ input")
+    figure.colorbar(shown, ax=list(grid.flat), fraction=0.025, pad=0.01, label="share of the row's norms")
     return figure
 
 
@@ -78,7 +86,7 @@ def hidden_features(hidden: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -
     for (name, values), axes in zip(hidden.items(), grid.flat, strict=True):
         shown = axes.imshow(values, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
         axes.set_title(f"{name}, {values.shape[1]} features a token", color=INK)
-        axes.set_yticks(range(len(tokens)), [token.replace("$", r"\$") for token in tokens], fontsize=7)
+        axes.set_yticks(range(len(tokens)), [plain(token) for token in tokens], fontsize=7)
         axes.tick_params(axis="y", length=0)
         axes.set_ylabel("token")
     grid[-1, 0].set_xlabel("feature between the two layers")
@@ -96,9 +104,9 @@ def activation_sparsity(values: Mapping[str, NDArray[Any]], shares: Mapping[str,
     figure, (left, right) = subplots(1, 2, size=(WIDTH, 2.9), width_ratios=(3, 2))
     everything = np.concatenate(list(values.values()))
     edges = np.linspace(float(everything.min()), float(np.quantile(everything, 0.999)), _BINS + 1)
-    for (name, found), color in zip(values.items(), LINES, strict=False):
-        counts, _ = np.histogram(found, edges)
-        left.stairs(counts / len(found), edges, color=color, linewidth=1.4, label=name)
+    for (name, features), color in zip(values.items(), LINES, strict=False):
+        counts, _ = np.histogram(features, edges)
+        left.stairs(counts / len(features), edges, color=color, linewidth=1.4, label=name)
     left.set_yscale("log")
     left.set_xlabel("feature after the activation function")
     left.set_ylabel(f"share of all, by {_BINS} bins")
@@ -106,16 +114,12 @@ def activation_sparsity(values: Mapping[str, NDArray[Any]], shares: Mapping[str,
     width = 0.8 / len(shares)
     for number, ((name, found), color) in enumerate(zip(shares.items(), LINES, strict=False)):
         places = np.arange(len(found)) + (number - (len(shares) - 1) / 2) * width
-        right.bar(places, found, width=0.92 * width, color=color, label=name)
+        bars = right.bar(places, found, width=0.92 * width, color=color, label=name)
+        if len(found) <= _MOST_LABELLED:
+            right.bar_label(bars, [f"{share:.0%}" for share in found], fontsize=7, color=INK)
     layers = max(map(len, shares.values()))
     right.set_xticks(range(layers), [str(number + 1) for number in range(layers)])
     right.set_ylim(0, 1)
     right.set_xlabel("layer")
     right.set_ylabel("share near zero")
     return figure
-
-
-def _locator() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,13 @@ class Band:
     Arguments:
         title: for example "step 100".
         maps: Float[maps, height, width].
-        signed: whether zero is the middle of their scale; signed bands have one of their own.
+        scale: plain, of values from the smallest to the largest; signed, with zero in the middle; or that of
+            differences, which have a signed one of their own.
     """
 
     title: str
     maps: NDArray[Any]
-    signed: bool = False
+    scale: Literal["plain", "signed", "difference"] = "plain"
 
 
 def attention(
@@ -55,15 +56,14 @@ def attention(
     figure, grid = subplots(
         len(rows), len(columns), size=(WIDTH, len(rows) * (height + 0.12) + 0.75), squeeze=False, sharey=True
     )
-    most = _largest([column.maps for column in columns if column.signed])
-    drawn: dict[bool, Any] = {}
+    scales: dict[str, Any] = {"plain": {"cmap": WEIGHTS, "vmin": 0, "vmax": 1}} | {
+        "difference": _around_zero([column.maps for column in columns if column.scale == "difference"])
+    }
+    drawn: dict[str, Any] = {}
     for j, column in enumerate(columns):
-        scale: dict[str, Any] = (
-            {"cmap": SIGNED, "vmin": -most, "vmax": most} if column.signed else {"cmap": WEIGHTS, "vmin": 0, "vmax": 1}
-        )
         for i, name in enumerate(rows):
             axes = grid[i, j]
-            drawn[column.signed] = axes.imshow(column.maps[i], aspect="auto", **scale)
+            drawn[column.scale] = axes.imshow(column.maps[i], aspect="auto", **scales[column.scale])
             _ticks(axes, queries, keys, bottom=i == len(rows) - 1)
             if i == 0:
                 axes.set_title(plain(column.title), color=INK)
@@ -71,49 +71,43 @@ def attention(
                 axes.set_xlabel(key_title)
             if j == 0:
                 axes.set_ylabel(f"{plain(name)}\n{query_title}")
-    for signed, image in drawn.items():
-        of = [grid[i, j] for i in range(len(rows)) for j, column in enumerate(columns) if column.signed == signed]
-        label = "difference" if signed else "attention weight"
+    for scale, image in drawn.items():
+        of = [grid[i, j] for i in range(len(rows)) for j, column in enumerate(columns) if column.scale == scale]
+        label = "attention weight" if scale == "plain" else scale
         figure.colorbar(image, ax=of, label=label, fraction=0.05, pad=0.02, location="right")
     return figure
 
 
-def pictures(rows: Sequence[Band], *, columns: Sequence[str], value: str, rest: str = "difference") -> Figure:
+def pictures(rows: Sequence[Band], *, columns: Sequence[str], value: str) -> Figure:
     """A row for each step or run, a column for each filter: all rows on one scale, differences on their own.
 
     Arguments:
         rows: each with at most as many maps as there are columns.
         columns: names of the filters.
-        value: what the brightness is.
-        rest: what the signed rows show, if there are others.
+        value: what the brightness or the colour is.
     """
-    side = WIDTH / (len(columns) + 1.6)
-    ratio = max(band.maps.shape[1] / band.maps.shape[2] for band in rows)
-    figure, grid = subplots(
-        len(rows), len(columns), size=(WIDTH, max(len(rows) * (side * ratio + 0.06) + 0.3, 1.2)), squeeze=False
-    )
-    unsigned = [band.maps for band in rows if not band.signed]
-    low, high = (min(map(np.min, unsigned)), max(map(np.max, unsigned))) if unsigned else (0.0, 1.0)
-    most = _largest([band.maps for band in rows if band.signed])
-    drawn: dict[bool, Any] = {}
-    for line, band in zip(grid, rows, strict=True):
-        scale = (
-            {"cmap": SIGNED, "vmin": -most, "vmax": most}
-            if band.signed
-            else {"cmap": "gray", "vmin": low, "vmax": high}
-        )
-        for axes, picture in zip(line, band.maps, strict=False):
-            drawn[band.signed] = axes.imshow(picture, interpolation="nearest", **scale)
-        for axes in line:
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        line[0].set_ylabel(plain(band.title), rotation=0, ha="right", va="center")
-    for axes, name in zip(grid[0], columns, strict=True):
-        axes.set_title(plain(name), fontsize=7, color=INK)
-    for signed, image in drawn.items():
-        of = [axes for line, band in zip(grid, rows, strict=True) if band.signed == signed for axes in line]
-        label = value if not signed or len(drawn) == 1 else rest
-        figure.colorbar(image, ax=of, label=label, fraction=0.03, pad=0.01)
+    height, width = rows[0].maps.shape[1:]
+    gap = max(1, width // 8)
+    each = 5.6 / len(columns) * max((height + gap) / (width + gap), 0.2)  # inches
+    figure, grid = subplots(len(rows), 1, size=(WIDTH, max(len(rows) * each + 0.35, 1.1)), squeeze=False)
+    maps = {scale: [band.maps for band in rows if band.scale == scale] for scale in ("plain", "signed", "difference")}
+    low, high = (min(map(np.min, maps["plain"])), max(map(np.max, maps["plain"]))) if maps["plain"] else (0.0, 1.0)
+    scales: dict[str, Any] = {scale: _around_zero(maps[scale]) for scale in ("signed", "difference")}
+    scales["plain"] = {"cmap": "gray", "vmin": low, "vmax": high}
+    drawn: dict[str, Any] = {}
+    for axes, band in zip(grid[:, 0], rows, strict=True):
+        strip = _strip(band.maps, len(columns), gap)
+        drawn[band.scale] = axes.imshow(strip, interpolation="nearest", **scales[band.scale])
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(plain(band.title), rotation=0, ha="right", va="center")
+    centres = [(width - 1) / 2 + place * (width + gap) for place in range(len(columns))]
+    grid[0, 0].set_xticks(centres, [plain(name) for name in columns], fontsize=7)
+    grid[0, 0].tick_params(top=False, labeltop=True, bottom=False, labelbottom=False, pad=1)
+    for scale, image in drawn.items():
+        of = [axes for axes, band in zip(grid[:, 0], rows, strict=True) if band.scale == scale]
+        bar = figure.colorbar(image, ax=of, fraction=0.03, pad=0.01)
+        bar.set_label(scale if scale == "difference" else value, fontsize=7)
     return figure
 
 
@@ -128,6 +122,16 @@ def _ticks(axes: Axes, queries: Sequence[str], keys: Sequence[str], *, bottom: b
     axes.spines[:].set_visible(False)
 
 
-def _largest(maps: Sequence[NDArray[Any]]) -> float:
-    """The end of a signed scale; of nothing but zeros, a small one."""
-    return max((float(np.abs(found).max()) for found in maps), default=0.0) or 1e-6
+def _strip(maps: NDArray[Any], columns: int, gap: int) -> NDArray[Any]:
+    """Float[maps, height, width] side by side with nothing between them: one image is drawn sooner than many."""
+    count, height, width = maps.shape
+    strip = np.full((height, columns * (width + gap) - gap), np.nan)
+    for place in range(min(count, columns)):
+        strip[:, place * (width + gap) : place * (width + gap) + width] = maps[place]
+    return strip
+
+
+def _around_zero(maps: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """A scale with zero in its middle, as far as the largest value; of nothing but zeros, a small one."""
+    most = max((float(np.abs(found).max()) for found in maps), default=0.0) or 1e-6
+    return {"cmap": SIGNED, "vmin": -most, "vmax": most}
