@@ -57,7 +57,7 @@ def test_help_and_listing_do_not_import_torch() -> None:
 def test_recipes_are_listed_and_printed() -> None:
     listed = glassrun("recipes").out
     found = glassrun("recipes", "--json").json
-    assert set(found) == {"digits-cnn", "dates-transformer", "python-lm", "shakespeare-char"}
+    assert set(found) == {"digits-cnn", "dates-transformer", "python-lm", "sentences-transformer", "shakespeare-char"}
     assert all(name in listed for name in found)
     assert "source: digits" in glassrun("recipes", "digits-cnn").out
 
@@ -206,6 +206,7 @@ def test_usage_errors_have_exit_code_2() -> None:
 
 def test_the_public_names_hold_still() -> None:
     assert sorted(api.__all__) == [
+        "Captured",
         "GlassrunError",
         "Recipe",
         "Recorder",
@@ -214,6 +215,7 @@ def test_the_public_names_hold_still() -> None:
         "Seeded",
         "Verdict",
         "__version__",
+        "capture",
         "diff",
         "load",
         "pretrained",

@@ -37,6 +37,7 @@ PAIRS = {
     "model": {"kind": "encoder-decoder"},
 }
 DATES = PAIRS | {"data": {"source": "dates"}}
+SENTENCES = PAIRS | {"data": {"source": "sentences"}}
 LENET, VGG, RESNET, CONVNEXT = (CLASSIFY | {"model": {"kind": kind}} for kind in ("lenet", "vgg", "resnet", "convnext"))
 IMPORTED = CLASSIFY | {"model": {"import": "a.b:c", "width": 3}}
 
@@ -77,6 +78,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
     (TOPICS, "data", {"tokenizer": "byte", "context": 65}),
     (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255}),
     (DATES, "data", {"examples": 59_999, "languages": ["de"], "first_year": 1001, "last_year": 2998}),
+    (SENTENCES, "data", {"examples": 19_999}),
     (
         CLASSIFY,
         "model",
@@ -182,7 +184,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
 ]
 FREE: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "", {"name": "other"}),
-    *((recipe, "data", {"workers": 3, "lock": "/l"}) for recipe in (CLASSIFY, TOPICS, DATES)),
+    *((recipe, "data", {"workers": 3, "lock": "/l"}) for recipe in (CLASSIFY, TOPICS, DATES, SENTENCES)),
     *(
         (recipe, "data", {"workers": 3, "lock": "/l", "path": "/e", "validation": "/v", "test": "/w"})
         for recipe in (IMAGES, LANGUAGE, PAIRS)
@@ -191,6 +193,8 @@ FREE: list[tuple[Values, str, Values]] = [
     (CLASSIFY, "record", {"every": 7}),
     (CLASSIFY, "track", {"mlflow": {"uri": "http://127.0.0.1"}, "wandb": {"mode": "online"}, "wait": 7}),
 ]
+# Sources whose examples are split in one way only.
+ONE_SPLIT = ("digits", "python-topics", "dates", "sentences")
 # Fields that have one value only, or choose the section's class, or are sections.
 FIXED = {"kind", "source", "device", "compile", "data", "model", "batch", "optimizer", "schedule", "train", "numerics"}
 
@@ -225,7 +229,9 @@ def test_a_free_field_does_not_change_the_digest(recipe: Values, section: str, n
     assert other.digest() == load(recipe).digest()
 
 
-@pytest.mark.parametrize("recipe", [CLASSIFY, IMAGES, LENET, VGG, RESNET, CONVNEXT, LANGUAGE, TOPICS, PAIRS, DATES])
+@pytest.mark.parametrize(
+    "recipe", [CLASSIFY, IMAGES, LENET, VGG, RESNET, CONVNEXT, LANGUAGE, TOPICS, PAIRS, DATES, SENTENCES]
+)
 def test_every_field_is_in_one_of_the_two_tables(recipe: Values) -> None:
     """So that a new field must be put in one, and is tested there."""
     loaded = load(recipe)
@@ -236,7 +242,7 @@ def test_every_field_is_in_one_of_the_two_tables(recipe: Values) -> None:
         for field in fields:
             value = getattr(section, field)
             one_value = value is None and field in ("path", "validation", "test")
-            if name == "data" and field == "split" and recipe["data"]["source"] in ("digits", "python-topics", "dates"):
+            if name == "data" and field == "split" and recipe["data"]["source"] in ONE_SPLIT:
                 one_value = True
             assert one_value or field in FIXED or (name, field) in listed, f"{name}.{field}"
         assert fields or name in FIXED or ("", name) in listed, name

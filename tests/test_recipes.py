@@ -30,6 +30,14 @@ def test_dates_transformer(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_sentences_transformer(tmp_path: Path) -> None:
+    run = api.train("sentences-transformer", out=tmp_path / "run")
+    assert final(run, "test")["exact_match"] >= 0.99
+    assert run.generate(["the small dog wants to see the red ball"]) == ["der kleine Hund will den roten Ball sehen"]
+    assert run.replay(first=250, workers=1)
+
+
+@pytest.mark.long
 def test_python_lm(tmp_path: Path) -> None:
     run = api.train("python-lm", {"train.steps": 1000}, out=tmp_path / "run")
     assert final(run, "validation")["bits_per_character"] < 2.4

@@ -182,6 +182,14 @@ class DatesData(BuiltInData):
         return self
 
 
+class SentencesData(BuiltInData):
+    """English sentences of a small grammar, and their German translation."""
+
+    source: Literal["sentences"]
+    split: Literal["hash"] = "hash"
+    examples: Count = 20_000
+
+
 class HubImages(Section):
     """Which columns of a table are pictures and their classes. With `image_size`, all are scaled to that size."""
 
@@ -256,6 +264,7 @@ DATA: dict[str, type[Data]] = {
     "python-topics": PythonTopicsData,
     "pairs": PairsData,
     "dates": DatesData,
+    "sentences": SentencesData,
     "hub": HubData,
 }
 
@@ -263,7 +272,7 @@ TASK_SOURCES = {
     "classify": ("digits", "images", "hub"),
     "language-model": ("text", "python-topics", "hub"),
     "masked-language-model": ("text", "python-topics", "hub"),
-    "translate": ("pairs", "dates", "hub"),
+    "translate": ("pairs", "dates", "sentences", "hub"),
 }
 TASK_MODELS = {
     "classify": ("cnn", "convnext", "lenet", "resnet", "vgg", "vision-transformer"),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -131,6 +131,7 @@ def test_of_half_precision_the_weights_are_in_float32():
     assert 0 < found.proof < 0.05  # the model's own output is rounded to eight bits
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
 def test_rows_sum_to_one_and_masks_do_not_leak(heads, queries, keys, floating, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -142,6 +143,32 @@ def test_rows_sum_to_one_and_masks_do_not_leak(heads, queries, keys, floating, s
     torch.testing.assert_close(found.weights.sum(-1), torch.ones(2, heads, queries))
     assert found.weights.masked_select(~allowed).eq(0).all()
     assert found.proof < 1e-5
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_what_is_chosen_is_that_part_of_the_whole_however_it_is_written(data):
+    groups, times, queries, keys = (data.draw(st.integers(1, 4)) for _ in range(4))
+    heads = groups * times
+    query = drawn(2, heads, queries, 3, seed=data.draw(st.integers(0, 99)))
+    key, value = drawn(2, groups, keys, 3), drawn(2, groups, keys, 2, seed=2)
+    chosen = {
+        "heads": data.draw(st.lists(st.integers(-heads, heads - 1), min_size=1, max_size=3)),
+        "queries": data.draw(st.lists(st.integers(-queries, queries - 1), min_size=1, max_size=3)),
+    }
+
+    def fused(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    def written(q, k, v):
+        return (q @ k.repeat_interleave(times, 1).mT / 3**0.5).softmax(-1) @ v.repeat_interleave(times, 1)
+
+    whole = expected(query, key)
+    for call in (fused, written):
+        found = seen(call, query, key, value, **chosen)
+        torch.testing.assert_close(found.weights, whole[:, chosen["heads"]][:, :, chosen["queries"]])
+        assert found.proof < 1e-5
+        assert (found.num_heads, found.num_key_value_heads) == (heads, groups)
 
 
 def test_a_causal_bias():
@@ -284,6 +311,7 @@ def test_written_with_products_of_all_kinds():
         "einsum": lambda q, k, v: torch.einsum(
             "bhqk,bhkd->bqhd", (torch.einsum("b h i d, b h j d -> b h i j", q, k) / D_K**0.5).softmax(dim=-1), v
         ),
+        "turned": lambda q, k, v: torch.matmul(v.mT, (q @ k.mT / D_K**0.5).softmax(-1).permute(0, 1, 3, 2)).mT,
         "cast": lambda q, k, v: (q @ k.mT / D_K**0.5).softmax(-1, dtype=torch.float64).type_as(v) @ v,
     }
     for way, call in ways.items():
@@ -328,9 +356,26 @@ def test_a_softmax_that_is_no_attention():
         lambda x: (x @ table).softmax(-1) @ table.T,  # a product with parameters is a projection
         lambda x: (x @ x.mT).softmax(-2) @ x,  # over the queries
         lambda x: (x @ x.mT).log_softmax(-1) @ x,
+        lambda x: (x @ x.mT).softmax(-1).mT @ x,  # the keys' sums over the queries
     ):
         with pytest.raises(CaptureError, match="no attention call was seen"):
             capture(Calls(call), x)
+
+
+def test_scores_with_one_more_column_that_is_no_key():
+    """As attention sinks have it (GPT-OSS): a share of the weights goes to nothing."""
+    query, key, value = heads_of(keys=QUERIES)
+    sinks = torch.zeros(BATCH, HEADS, QUERIES, 1)
+    later = torch.full((QUERIES, QUERIES), -math.inf).triu(1)
+
+    def call(q, k, v):
+        return torch.cat([q @ k.mT / D_K**0.5 + later, sinks], -1).softmax(-1)[..., :-1] @ v
+
+    found = seen(call, query, key, value)
+    exponents = (torch.einsum("bhqd,bhkd->bhqk", query, key) / D_K**0.5 + later).exp()
+    torch.testing.assert_close(found.weights, exponents / (1 + exponents.sum(-1, keepdim=True)))
+    assert found.masking == "causal"
+    assert found.proof < 1e-5
 
 
 # --- dropout ---------------------------------------------------------------------------------------------------------
@@ -377,6 +422,20 @@ def test_cross_attention_between_two_stacks_that_read_the_same_tokens():
     found = capture(Model(), drawn(BATCH, QUERIES, D_MODEL)).attention
     assert list(found) == ["", "#2", "#3", "#4"]
     assert [each.kind for each in found.values()] == ["self", "self", "cross", "self"]
+
+
+def test_a_learned_query_asks_another_sequence():
+    class Pooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(drawn(1, D_MODEL))
+
+        def forward(self, x):
+            return (self.query @ x.mT).softmax(-1) @ x
+
+    found = capture(Pooling(), drawn(BATCH, KEYS, D_MODEL)).attention[""]
+    assert (found.kind, found.weights.shape) == ("cross", (BATCH, 1, 1, KEYS))
+    assert found.proof < 1e-5
 
 
 def test_keys_from_a_cache_are_of_the_same_sequence():

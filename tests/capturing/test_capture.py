@@ -55,7 +55,7 @@ def test_activations_are_what_the_modules_returned(model):
     expected = {}
     for name in ("norm", "layers.0", "layers.1.feed_forward"):
         model.get_submodule(name).register_forward_hook(lambda _m, _a, out, name=name: expected.update({name: out}))
-    seen = capture(model, TOKENS, attention=False, activations=["norm", "layers.0", "layers.1.feed*"])
+    seen = capture(model, TOKENS, attention=False, activations=["nor?", "layers.0", "layers.1.*_forward"])
     assert seen.attention == {}
     assert list(seen.activations) == ["layers.0", "layers.1.feed_forward", "norm"]
     for name, found in seen.activations.items():
@@ -222,6 +222,19 @@ def test_of_100000_tokens_the_whole_is_refused_before_anything_is_computed():
     assert "queries=[…] or heads=[…] (one row of one head takes 391 KiB)" in str(error.value)
 
 
+def test_a_row_over_100000_keys_is_cheap():
+    class Searching(nn.Module):
+        def forward(self, query, keys):
+            return F.scaled_dot_product_attention(query, keys, keys)
+
+    query, keys = (torch.randn(1, 2, n, 3, generator=torch.Generator().manual_seed(n)) for n in (5, 100_000))
+    found = capture(Searching(), (query, keys), queries=[-1], budget=10**6).attention[""]
+    torch.testing.assert_close(found.weights, (query[:, :, 4:] @ keys.mT / 3**0.5).softmax(-1))
+    assert found.proof < 1e-5
+    with pytest.raises(CaptureError, match=r"would take 3\.81 MiB; the budget is 977 KiB"):
+        capture(Searching(), (query, keys), budget=10**6)
+
+
 @pytest.mark.long
 def test_a_row_of_100000_tokens():
     x = torch.randn(1, 1, 100_000, 2, generator=torch.Generator().manual_seed(1))
@@ -260,6 +273,8 @@ def test_the_budget_counts_maps_and_activations_together(model):
         ({"queries": []}, "give a list of whole numbers"),
         ({"heads": [0.5]}, "give a list of whole numbers"),
         ({"heads": 2}, "give a list of whole numbers"),
+        ({"budget": "1 GB"}, "give a positive number of bytes"),
+        ({"budget": 0}, "give a positive number of bytes"),
     ],
 )
 def test_asking_for_what_is_not_there(model, asked, message):
@@ -344,6 +359,32 @@ def test_a_call_of_the_kernel_itself_is_named():
     assert list(capture(model, x, attention="seen").attention) == ["seen"]
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("known", ["at its first call", "later"])
+def test_flex_attention_is_named(known):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if known == "later":
+        torch.compile(lambda x: x, backend="eager")
+
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    with pytest.raises(CaptureError, match=r"0 \(Flexible, called with .* calls .*flex_attention.*Let it call .*sdpa"):
+        capture(nn.Sequential(Flexible()), torch.randn(1, 2, 16, 16))
+
+
+def test_a_compiled_function_runs_as_it_was_written():
+    compiled = torch.compile(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), backend="eager")
+
+    class Calling(nn.Module):
+        def forward(self, x):
+            return compiled(x)
+
+    assert capture(Calling(), torch.randn(1, 2, 5, 8)).attention[""].masking == "causal"
+
+
 def test_a_compiled_model_is_named_and_the_way_around_it():
     inside = Long()
     inside.compile(backend="eager")
@@ -374,5 +415,5 @@ def test_a_lazy_module():
 
 def test_capture_is_public_and_loads_nothing_until_it_is_used():
     assert glassrun.capture is capture
-    code = "import sys, glassrun; assert 'torch' not in sys.modules; glassrun.capture; assert 'torch' in sys.modules"
+    code = "import sys, glassrun; assert 'capture' in dir(glassrun); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

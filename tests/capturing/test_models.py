@@ -90,9 +90,10 @@ def test_an_image_model_and_a_network_without_attention():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True, but")
 def test_nn_transformer(training, norm_first):
     model = nn.Transformer(
-        12, 3, 2, 2, 13, batch_first=True, norm_first=norm_first, dropout=0.0 if training else 0.1
+        12, 4, 2, 2, 13, batch_first=True, norm_first=norm_first, dropout=0.0 if training else 0.1
     ).train(training)
     source, target = (torch.randn(2, n, 12, generator=torch.Generator().manual_seed(n)) for n in (5, 7))
     causal = model.generate_square_subsequent_mask(7)
@@ -108,7 +109,7 @@ def test_nn_transformer(training, norm_first):
 
 
 def test_the_encoder_in_evaluation_whose_one_kernel_calls_no_modules():
-    layer = nn.TransformerEncoderLayer(12, 3, 13, batch_first=True)
+    layer = nn.TransformerEncoderLayer(12, 4, 13, batch_first=True)
     model = nn.TransformerEncoder(layer, 2).eval()
     x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -123,6 +124,15 @@ def test_the_encoder_in_evaluation_whose_one_kernel_calls_no_modules():
     assert torch.backends.mha.get_fastpath_enabled()
     without = capture(model, x, attention=False, activations="layers.*.linear1")
     assert list(without.activations) == ["layers.0.linear1", "layers.1.linear1"]
+
+
+def test_an_exported_program():
+    layer = nn.TransformerEncoderLayer(12, 4, 13, batch_first=True).eval()
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
+    exported = torch.export.export(layer, (x,)).module()
+    (found,) = capture(exported, x).attention.values()
+    torch.testing.assert_close(found.weights, capture(layer, x).attention["self_attn"].weights)
+    assert (found.kind, found.num_heads) == ("self", 4)
 
 
 def test_timm():

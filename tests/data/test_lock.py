@@ -171,13 +171,14 @@ def test_another_way_to_read_the_same_files_is_told(copied: Made) -> None:
     assert "data.context: recorded 13, here 11" in found.lines
 
 
-def test_dates_of_another_seed_are_told() -> None:
-    overrides = {"data.examples": 200, "data.languages": ["en"]}
-    locked = lock.lock(config.load("dates-transformer", overrides))
-    found = lock.check(config.load("dates-transformer", overrides | {"seed": 8}), locked)
+@pytest.mark.parametrize("name", ["dates", "sentences"])
+def test_examples_made_from_another_seed_are_told(name: str) -> None:
+    recipe, overrides = f"{name}-transformer", {"data.examples": 200}
+    locked = lock.lock(config.load(recipe, overrides))
+    found = lock.check(config.load(recipe, overrides | {"seed": 8}), locked)
     assert "seed: recorded 1, here 8" in found.lines
-    with pytest.raises(ConfigError, match="seed: random"):
-        lock.lock(config.load("dates-transformer", overrides | {"seed": "random"}))
+    with pytest.raises(ConfigError, match=f"seed: random would make other {name}"):
+        lock.lock(config.load(recipe, overrides | {"seed": "random"}))
 
 
 def test_data_that_do_not_depend_on_the_seed_are_locked_for_all(made: Made) -> None:

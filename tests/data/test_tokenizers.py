@@ -1,4 +1,4 @@
-"""Characters and bytes as tokens."""
+"""Characters, bytes and words as tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from glassrun.data.tokenizers import (
     UNKNOWN,
     ByteTokenizer,
     CharTokenizer,
+    Spelling,
     Tokenizer,
+    WordTokenizer,
 )
 from glassrun.data.tokenizing import from_plain
 from glassrun.errors import DataError
@@ -140,3 +142,33 @@ def test_a_lone_surrogate_is_a_data_error_for_bytes(special: bool) -> None:
     """It has no bytes in UTF-8; the error must be one of ours, not UnicodeEncodeError."""
     with pytest.raises(DataError):
         ByteTokenizer(special=special).encode("a\udcff")
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_words_are_tokens_after_the_special_ones_in_order() -> None:
+    tokenizer = WordTokenizer(["the", "a", "Öl", "the"])
+    assert tokenizer.size == 7
+    assert tokenizer.encode("  the Öl\ta \n").tolist() == [5, 6, 4]
+    assert tokenizer.encode("").tolist() == []
+    assert tokenizer.decode([BEGIN, 5, UNKNOWN, 6, END, PADDING]) == "the Öl"
+    assert tokenizer.shown([BEGIN, 5, END]) == [SPECIALS[BEGIN], "the", SPECIALS[END]]
+    assert tokenizer.starts.tolist() == [0, 0, 0, 0, 2, 4, 3]
+
+
+def test_an_unknown_word_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(DataError, match=r"the word 'cats'; did you mean 'cat'\? Known: cat, dog, the$"):
+        WordTokenizer(["dog", "the", "cat"]).encode("the cats")
+
+
+@PROPERTY
+@given(words=st.lists(st.from_regex(r"[^\s]{1,5}", fullmatch=True), min_size=1))
+def test_words_come_back_and_so_does_the_tokenizer(words: list[str]) -> None:
+    tokenizer = WordTokenizer(words)
+    tokens = tokenizer.encode(" ".join(words))
+    assert tokenizer.decode(tokens.tolist()) == " ".join(words)
+    assert from_plain(json.loads(json.dumps(tokenizer.to_plain()))).encode(" ".join(words)).tolist() == tokens.tolist()
+    spelling = Spelling(tokenizer)
+    assert "".join(spelling.add(token) for token in tokens.tolist()) == " ".join(words) + " "
+    assert tokenizer.spelled(tokens).tobytes().decode() == " ".join(words) + " "

@@ -43,9 +43,16 @@ class AttentionCall(ABC):
         """What limits where a query may look."""
 
     @property
-    @abstractmethod
     def num_key_value_heads(self) -> int:
-        """How many heads of keys and values there are."""
+        """How many heads of keys and values there are.
+
+        Told by the values: where groups share them, they may have been repeated for neighbouring heads before the call.
+        """
+        count = self.value.shape[1]
+        others = (self.value[:, 1:] != self.value[:, :-1]).flatten(2).any(-1).any(0)  # than the head before
+        groups = 1 + int(others.sum())
+        regular = count % groups == 0 and bool(others[count // groups - 1 :: count // groups].all())
+        return groups if regular and self.value.any() else count
 
     def difference(self, weights: Tensor, heads: Tensor, queries: Tensor) -> float:
         """The largest between these weights · V and the call's own output."""
@@ -71,10 +78,6 @@ class Fused(AttentionCall):
     is_causal: bool
     scale: float | None
     added: int
-
-    @property
-    def num_key_value_heads(self) -> int:
-        return self.key.shape[1]
 
     def weights(self, heads: Tensor, queries: Tensor) -> Float[Tensor, "batch chosen_heads chosen_queries key"]:
         kind = torch.promote_types(self.query.dtype, torch.float32)
@@ -103,21 +106,18 @@ class Fused(AttentionCall):
 
 @dataclass(frozen=True, kw_only=True)
 class Written(AttentionCall):
-    """Attention written out, softmax and product: the weights are the model's own tensor, before dropout."""
+    """Attention written out, softmax and product: the weights are the model's own tensor, before dropout.
+
+    Arguments:
+        blocked: Bool[..., query, key], where the scores were masked; None for nowhere.
+    """
 
     own: Float[Tensor, "batch heads query key"]
-    masking: Masking
+    blocked: Tensor | None
 
     @property
-    def num_key_value_heads(self) -> int:
-        """Told by the values: where groups share them, they were repeated for neighbouring heads before the product."""
-        if self.value.shape[1] == 1:
-            return 1
-        others = (self.value[:, 1:] != self.value[:, :-1]).flatten(2).any(-1).any(0)  # than the head before
-        count, groups = self.value.shape[1], 1 + int(others.sum())
-        size = count // groups
-        regular = bool(others[size - 1 :: size].all()) if count % groups == 0 else False
-        return groups if regular and self.value.any() else count
+    def masking(self) -> Masking:
+        return masking_of(self.blocked, self.own.shape[2])
 
     def weights(self, heads: Tensor, queries: Tensor) -> Float[Tensor, "batch chosen_heads chosen_queries key"]:
         kind = torch.promote_types(self.own.dtype, torch.float32)

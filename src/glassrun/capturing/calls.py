@@ -20,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 
 from glassrun.capturing import functions
 from glassrun.capturing.attentions import AttentionCall, Fused, Written, folded_heads, four_axes, split_lead
-from glassrun.capturing.equations import Equation
 from glassrun.capturing.flow import Flow, Origin, bare, latest
-from glassrun.capturing.functions import factors_of, full_name, is_parameter
-from glassrun.capturing.maps import Kind, Masking
-from glassrun.capturing.masking import MASKED, masking_of
+from glassrun.capturing.functions import Factors
+from glassrun.capturing.maps import Kind
+from glassrun.capturing.masking import MASKED
+from glassrun.capturing.products import Product, second_product
 from glassrun.errors import CaptureError
 
 _SDPA = "torch.nn.functional.scaled_dot_product_attention"
@@ -74,7 +74,7 @@ class Attention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
+        if func in functions.FUSED:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
@@ -88,9 +88,10 @@ class Attention(TorchFunctionMode):
                 return self._product(func, name, args, kwargs)
         if ("attention" in name or "attn" in name) and self._place.wanted():
             raise CaptureError(
-                f"{self._place.described()} calls {full_name(func, name)}, which gives no weights and cannot be "
-                "looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of transformers: "
-                "attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with attention=…"
+                f"{self._place.described()} calls {functions.full_name(func, name)}, which gives no weights and "
+                "cannot be looked into. Let it call torch.nn.functional.scaled_dot_product_attention (models of "
+                "transformers: attn_implementation='sdpa' or 'eager'), or leave the module out by naming others with "
+                "attention=…"
             )
         return self._other(func, name, args, kwargs)
 
@@ -121,7 +122,7 @@ class Attention(TorchFunctionMode):
             self._refuse_nested(query)
             lead = query.shape[:-2]
             if not given["enable_gqa"]:
-                lead = torch.broadcast_shapes(lead, key.shape[:-2])
+                lead = torch.broadcast_shapes(lead, key.shape[:-2])  # type: ignore[no-untyped-call]
             heads = self._heads_in(lead, query.shape[-2])
             # Before the call: who asks for too much need not wait for it.
             chosen = self._place.choose(*split_lead(lead, heads), query.shape[-2], key.shape[-2])
@@ -146,14 +147,19 @@ class Attention(TorchFunctionMode):
         return output
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, right, equation = factors_of(bare(name), args, kwargs)
-        if left is None or right is None or is_parameter(right):
+        factors = functions.factors_of(bare(name), args, kwargs)
+        if factors is None:
             return self._other(func, name, args, kwargs)
-        factors = self._flow.of(left), self._flow.of(right)
-        if factors[0].are_weights and (equation or right.ndim >= 2):
-            return self._written(func, name, args, kwargs)
+        left, right = self._flow.of(factors.left), self._flow.of(factors.right)
+        product = second_product(factors, left, right)
+        if product is not None:
+            output = func(*args, **kwargs)
+            self._written(left if left.softmaxed else right, factors, product, output)
+            return output
+        if left.softmaxed or right.softmaxed or functions.is_parameter(factors.right):
+            return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        self._flow.mark(output, Origin(latest(factors), (factors[0].sequence, factors[1].sequence)))
+        self._flow.mark(output, Origin(latest((left, right)), (left.sequence, right.sequence)))
         return output
 
     def _softmax(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -163,19 +169,19 @@ class Attention(TorchFunctionMode):
         if origin.factors is None or axis not in (-1, scores.ndim - 1) or scores.ndim < 2:
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        found: Masking = "none"
+        blocked = None
         if self._place.wanted():
             with _aside(scores.device.type):
-                tokens = scores.shape[-1] - (self._inside.added if self._inside else 0)
-                found = masking_of(scores[..., :tokens] <= MASKED, scores.shape[-2])
-        self._flow.mark(output, Origin(origin.sequence, origin.factors, found))
+                blocked = scores <= MASKED
+                blocked = blocked if blocked.any() else None
+        self._flow.mark(output, Origin(origin.sequence, origin.factors, softmaxed=True, blocked=blocked))
         return output
 
     def _dropout(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
         active = given.get("p", 0.5) > 0 and given.get("training", given.get("train", True))
         origin = self._flow.of(given.get("input"))
-        if not origin.are_weights:
+        if not origin.softmaxed:
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
         if active and output is given["input"]:  # in place: the weights are gone
@@ -184,34 +190,28 @@ class Attention(TorchFunctionMode):
             self._flow.mark(output, replace(origin, undropped=given["input"]) if active else origin)
         return output
 
-    def _written(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        left, value, text = factors_of(bare(name), args, kwargs)
-        equation = Equation.of(text) if text else None
-        if text and equation is None:
-            return self._other(func, name, args, kwargs)
-        output = func(*args, **kwargs)
+    def _written(self, origin: Origin, factors: Factors, product: Product, output: Tensor) -> None:
         if self._place.attends():
-            origin = self._flow.of(left)
-            weights = left if origin.undropped is None else origin.undropped
             with _aside(output.device.type):
-                rows = (value, output) if equation is None else (equation.values(value), equation.outputs(output))
-                lead, (queries, keys) = rows[1].shape[:-2], weights.shape[-2:]
+                weights = product.weights(factors) if origin.undropped is None else origin.undropped
+                rows = product.outputs(output)
+                lead, (queries, keys) = rows.shape[:-2], weights.shape[-2:]
                 heads = self._heads_in(lead, queries)
                 chosen = self._place.choose(*split_lead(lead, heads), queries, keys)
                 assert origin.factors is not None, "weights began as scores"
-                assert origin.masking is not None, "weights came from a softmax"
+                # Beside the last keys that are no tokens, or were cut off after the softmax.
+                tokens = keys - (self._inside.added if self._inside else 0)
                 call = Written(
                     function=self._name(_WRITTEN),
                     kind=self._kind(*origin.factors),
                     dropped=origin.undropped is not None,
                     own=four_axes(weights.expand(*lead, queries, keys), lead, heads),
-                    value=four_axes(rows[0], lead, heads),
-                    output=four_axes(rows[1], lead, heads),
-                    masking=origin.masking,
+                    value=four_axes(product.values(factors), lead, heads),
+                    output=four_axes(rows, lead, heads),
+                    blocked=None if origin.blocked is None else origin.blocked[..., :tokens],
                 )
                 self._place.keep(call, chosen)
         self._flow.mixed(output)
-        return output
 
     def _heads_in(self, lead: torch.Size, queries: int) -> int:
         if len(lead) != 1:

@@ -74,9 +74,7 @@ def capture(
         except CaptureError:
             raise
         except Exception as error:
-            raise CaptureError(
-                f"the model failed in {keeper.path.described()}: {type(error).__name__}: {error}"
-            ) from error
+            raise _failure(keeper.path.described(), error) from error
     _check_found(keeper, *wanted)
     return Captured(keeper.maps, keeper.outputs, tuple(keeper.layers), output)
 
@@ -85,12 +83,14 @@ def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
     """What to call the model with, by position and by name."""
     if not isinstance(model, nn.Module):
         raise CaptureError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    positional: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
     if isinstance(inputs, Tensor):
-        positional, named = (inputs,), {}
+        positional = (inputs,)
     elif isinstance(inputs, Mapping):
-        positional, named = (), dict(inputs)
+        named = dict(inputs)
     elif isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
-        positional, named = tuple(inputs), {}
+        positional = tuple(inputs)
     else:
         raise CaptureError(
             f"the inputs are a {type(inputs).__name__}; give a tensor, a list of arguments or a dictionary of "
@@ -123,6 +123,17 @@ def _check_open(model: nn.Module, attention: Modules, activations: Modules) -> N
         inside = [other for other in names_of(model) if other == name or other.startswith(f"{name}.") or not name]
         if any(attention.reaches(other) or (other != name and activations.has(other)) for other in inside):
             raise CaptureError(f"{what}. Python does not run inside, so nothing can be seen there")
+
+
+def _failure(where: str, error: Exception) -> CaptureError:
+    """What to say of an error in the model's forward."""
+    if type(error).__module__.startswith("torch._dynamo"):  # flex_attention compiles itself at its first call
+        return CaptureError(
+            f"{where} calls a function that torch.compile compiles, such as flex_attention; nothing can be seen "
+            "inside. Let it call torch.nn.functional.scaled_dot_product_attention (models of transformers: "
+            "attn_implementation='sdpa' or 'eager')"
+        )
+    return CaptureError(f"the model failed in {where}: {type(error).__name__}: {error}")
 
 
 def _check_found(keeper: Keeper, attention: Modules, activations: Modules) -> None:

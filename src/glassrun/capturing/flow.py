@@ -10,46 +10,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
-
-from glassrun.capturing.maps import Masking
 
 # fmt: off
-# Under these functions and methods scores stay scores and weights stay weights, whatever else goes in.
-_KEEPING = frozenset((
-    "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
-    "nan_to_num", "expand", "getitem", "cat",
-))
-# Under these each element stays what it is, too.
+# Under these functions and methods each element of scores or weights stays what it is.
 _RESHAPING = frozenset((
     "view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach",
     "to", "type", "type_as", "float", "half", "bfloat16", "double",
 ))
+# Under these scores stay scores and weights stay weights, too, whatever else goes in.
+_KEEPING = _RESHAPING | frozenset((
+    "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
+    "nan_to_num", "expand", "getitem", "cat",
+))
+# Under these queries and keys of weights may change places.
+_TURNING = frozenset(("transpose", "swapaxes", "swapdims", "permute", "movedim", "get"))
 # fmt: on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What is known of a tensor.
 
     Attributes:
         sequence: its number; later ones are larger, those of inputs are negative.
         factors: of scores and weights: the sequences of the queries and the keys in whose product they began.
-        masking: of weights: what the scores were that the softmax was taken of.
+        softmaxed: whether they are weights already.
+        blocked: of weights: where the scores were masked; None for nowhere, or where nobody wants to know.
         undropped: of weights after dropout: the weights before.
+        turned: of weights: whether queries and keys have changed places.
     """
 
     sequence: int | None
     factors: tuple[int | None, int | None] | None = None
-    masking: Masking | None = None
+    softmaxed: bool = False
+    blocked: Tensor | None = None
     undropped: Tensor | None = None
-
-    @property
-    def are_weights(self) -> bool:
-        return self.masking is not None
+    turned: bool = False
 
 
 UNKNOWN = Origin(None)
@@ -59,21 +60,24 @@ class Flow:
     """The origins of all tensors of a pass that are still alive."""
 
     def __init__(self, inputs: Any) -> None:
-        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # By the tensor's id, with a reference that takes the entry away before another tensor can have this id.
+        # torch.utils.weak.WeakTensorKeyDictionary does the same, but this is asked for every argument of every call.
+        self._origins: dict[int, tuple[ref[Tensor], Origin]] = {}
         self._sequences = 0
         for number, tensor in enumerate(tensors_in(inputs)):
-            if tensor not in self._origins:
+            if self.of(tensor) is UNKNOWN:
                 # The first inputs count most: masks and positions come behind what they go with.
-                self._origins[tensor] = Origin(-1 - number)
+                self.mark(tensor, Origin(-1 - number))
 
     def of(self, tensor: Any) -> Origin:
         """What is known of a tensor."""
-        found: Origin = self._origins.get(tensor, UNKNOWN) if isinstance(tensor, Tensor) else UNKNOWN
-        return found
+        entry = self._origins.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else UNKNOWN
 
     def mark(self, tensor: Tensor, origin: Origin) -> None:
         """Something is known of a tensor."""
-        self._origins[tensor] = origin
+        key = id(tensor)
+        self._origins[key] = ref(tensor, partial(self._origins.pop, key)), origin
 
     def mixed(self, output: Tensor) -> None:
         """An attention gave this: a new sequence."""
@@ -82,32 +86,39 @@ class Flow:
 
     def follow(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         """A function was called: what it gave is of the sequences of what it was given."""
-        results = list(tensors_in((output,)))
-        if not results and function.startswith("__set"):  # buffer[…] = keys
-            results = list(tensors_in(arguments[:1]))
-        if not results:
+        writes = function.startswith("__set")  # buffer[…] = keys
+        results = list(tensors_in(arguments[:1] if writes else output))
+        if not results:  # sizes, types, devices: half of what a mode sees
             return
-        known = [origin for x in tensors_in((arguments, named)) if (origin := self.of(x)) is not UNKNOWN]
+        known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
         if not known:
             return
-        kept = _kept(bare(function), known, results[0])
+        kept = _kept(bare(function), known, arguments[:1], results[0])
         origin = Origin(latest(known)) if kept is None else replace(kept, sequence=latest(known))
         for result in results:
             self.mark(result, origin)
             # A cache is written to through a view and read as a whole.
-            if result._base is not None and (function.startswith("__set") or function.endswith("_")):
+            if (writes or function.endswith("_")) and result._base is not None:
                 self.mark(result._base, origin)
 
 
-def _kept(function: str, known: list[Origin], result: Tensor) -> Origin | None:
+def _kept(function: str, known: list[Origin], arguments: tuple[Any, ...], result: Tensor) -> Origin | None:
     """Of the arguments the scores or weights that the result still is."""
-    if function not in _KEEPING | _RESHAPING:
+    origin = next((origin for origin in known if origin.factors), None)
+    if origin is not None and origin.softmaxed and function in _TURNING:
+        return replace(origin, turned=not origin.turned) if _is_turned(next(tensors_in(arguments)), result) else None
+    if origin is None or function not in _KEEPING:
         return None
-    origin = next((origin for origin in known if origin.are_weights or origin.factors), None)
-    if origin is None or origin.undropped is None:
+    if origin.undropped is None:
         return origin
     # What is done to weights after dropout is not done to those before; but a shape is soon given.
     return replace(origin, undropped=origin.undropped.reshape(result.shape)) if function in _RESHAPING else None
+
+
+def _is_turned(x: Tensor, result: Tensor) -> bool:
+    """Whether the last two axes have changed places, and no more."""
+    order = [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2]
+    return all(result.size(i) == x.size(j) and result.stride(i) == x.stride(j) for i, j in enumerate(order))
 
 
 def latest(origins: Iterable[Origin]) -> int | None:
@@ -129,9 +140,13 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
     """The tensors in nested tuples, lists and dictionaries."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        for value in values.values():
+        return
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, tuple | list):
+        return
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
             yield from tensors_in(value)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import inspect
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 
 PRODUCTS = frozenset(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"))
 
+FUSED = frozenset(
+    (
+        F.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention.default,  # as exported programs call it
+    )
+)
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _SDPA_DEFAULTS = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": None, "enable_gqa": False}
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
@@ -42,15 +50,23 @@ def of_multi_head(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, An
     return bound.arguments
 
 
-def factors_of(function: str, args: Any, kwargs: Any) -> tuple[Tensor | None, Tensor | None, str | None]:
-    """The two factors of a product, and the equation if it has one; None where they are not two tensors."""
+class Factors(NamedTuple):
+    """The factors of a product, and the equation if it has one."""
+
+    left: Tensor
+    right: Tensor
+    equation: str | None
+
+
+def factors_of(function: str, args: Any, kwargs: Any) -> Factors | None:
+    """What a product multiplies; None where that is not two tensors."""
     equation = None
     if function == "einsum":
         equation, *given = args if args else (kwargs.get("equation"),)
         if len(given) == 1 and isinstance(given[0], tuple | list):
             given = list(given[0])
         if not isinstance(equation, str) or len(given) != 2:
-            return None, None, None
+            return None
         left, right = given
     elif function == "baddbmm":
         given = dict(zip(("input", "batch1", "batch2"), args, strict=False)) | kwargs
@@ -61,8 +77,8 @@ def factors_of(function: str, args: Any, kwargs: Any) -> tuple[Tensor | None, Te
         if function == "rmatmul":
             left, right = right, left
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
-        return None, None, None
-    return left, right, equation
+        return None
+    return Factors(left, right, equation)
 
 
 def is_parameter(x: Tensor) -> bool:

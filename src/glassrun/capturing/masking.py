@@ -12,9 +12,9 @@ from glassrun.capturing.maps import Masking
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-# Scores from here on down are masked: some code writes -inf, some the least number of the type, some -10000, as BERT
-# did. The weights are exactly zero for all of them.
-MASKED = -9999.0
+# Scores from here on down are masked: some code adds -inf, some the least number of the type, some -10000, as BERT did.
+# What is left of the score beside them is small, and the weights are exactly zero for all three.
+MASKED = -5000.0
 
 
 def masking_of(blocked: Bool[Tensor, "*batch #query key"] | None, queries: int) -> Masking:

@@ -1,7 +1,8 @@
-"""A forward pass that leaves a model and the generators as they were."""
+"""A forward pass in which everything is run by Python, and that leaves a model and the generators as they were."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,9 +16,11 @@ from glassrun.generators import undisturbed
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Afterwards buffers hold what they held, and random generators stand where they stood, whatever happened.
 
-    In training mode a pass moves buffers, such as the averages of batch norms. Meanwhile nn.TransformerEncoder and
-    nn.MultiheadAttention take their usual path instead of one kernel for all (`torch.backends.mha`), which calls no
-    modules, so that no hook of theirs would run.
+    In training mode a pass moves buffers, such as the averages of batch norms.
+
+    Inside, nn.TransformerEncoder and nn.MultiheadAttention take their usual path instead of one kernel for all
+    (`torch.backends.mha`), which calls no modules, so that no hook of theirs would run; and functions that were
+    compiled by torch.compile run as they were written.
     """
     buffers = [
         (module, name, buffer, buffer.detach().clone())
@@ -25,8 +28,10 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
     ]
     fast = torch.backends.mha.get_fastpath_enabled()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled, and importing it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(undisturbed())
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(torch.no_grad())

@@ -19,6 +19,7 @@ from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, DataError
 
 FORMAT = 1
+_MADE = ("dates", "sentences")  # sources whose examples are made from the seed
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Lock:
 
     Arguments:
         recipe: its name.
-        seed: that dates were made from.
+        seed: that dates or sentences were made from.
         data: the recipe's section without what is free, such as paths.
         manifest: see `data.manifest`.
         keys: of every split.
@@ -97,7 +98,7 @@ def compare(locked: Lock, recipe: Recipe, dataset: Dataset) -> Check:
     found = keys.keys_of(dataset.splits)
     findings = tuple(keys.compare(locked.keys, found))
     others = [f"data.{line}" for line in manifest.differences(locked.data, section)]
-    if locked.source == "dates" and locked.seed != _seed(recipe):
+    if locked.source in _MADE and locked.seed != _seed(recipe):
         others.append(f"seed: recorded {locked.seed}, here {_seed(recipe)}")
     if manifest.manifest_digest(locked.manifest) != manifest.manifest_digest(dataset.manifest):
         others += _beside_the_splits(locked.manifest, dataset.manifest)
@@ -171,8 +172,9 @@ def _checked(values: dict[str, Any]) -> Lock:
 def _seed(recipe: Recipe) -> int:
     """The recipe's seed; where it is random, only data that do not depend on it can be locked."""
     if recipe.seed == "random":
-        if recipe.data.source == "dates":  # type: ignore[attr-defined]
-            raise ConfigError("seed: random would make other dates each time: expected a number, as --set seed=1")
+        source: str = recipe.data.source  # type: ignore[attr-defined]
+        if source in _MADE:
+            raise ConfigError(f"seed: random would make other {source} each time: expected a number, as --set seed=1")
         return 0
     return recipe.seed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glassrun.config import Data
-from glassrun.data import augment, dates, digits, hub, images, pairs, text
+from glassrun.data import augment, dates, digits, hub, images, pairs, sentences, text
 from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
 
@@ -17,6 +17,7 @@ LOADERS: dict[str, Callable[[Any, int, Recorded | None], Dataset]] = {
     "images": lambda section, _, __: images.load(section),
     "pairs": lambda section, _, recorded: pairs.load(section, recorded),
     "python-topics": text.load_python_topics,
+    "sentences": lambda section, seed, _: sentences.load(section, seed),
     "text": text.load,
 }
 
@@ -26,7 +27,7 @@ def load(section: Data, seed: int, recorded: Recorded | None = None) -> Dataset:
 
     Arguments:
         section: of the recipe.
-        seed: of the run; dates are made from it, a text's windows are cut by it, and images are augmented by it.
+        seed: of the run; dates and sentences are made from it, a text's windows are cut and images augmented by it.
         recorded: what the run says of its data, if it has begun: its tokenizers are taken and none is trained.
 
     Raises:

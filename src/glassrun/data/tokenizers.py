@@ -1,4 +1,4 @@
-"""Characters or bytes as tokens. (A text has no padding; pairs of texts need a few special tokens.)
+"""Characters, bytes or words as tokens. (A text has no padding; pairs of texts need a few special tokens.)
 
 NumPy and not the `tokenizers` library, which gives the same tokens: see docs/dependencies.md.
 """
@@ -6,13 +6,13 @@ NumPy and not the `tokenizers` library, which gives the same tokens: see docs/de
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.errors import DataError
+from glassrun.errors import DataError, nearest
 
 PADDING, BEGIN, END, UNKNOWN = range(4)
 SPECIALS = ("␀", "⟨", "⟩", "�")  # how padding, begin, end and unknown are shown
@@ -147,6 +147,56 @@ class ByteTokenizer:
 
     def to_plain(self) -> dict[str, Any]:
         return {"kind": "byte", "special": self.special}
+
+
+class WordTokenizer:
+    """One token a word of a fixed vocabulary, with tokens for padding, begin, end and unknown before them.
+
+    Arguments:
+        words: the vocabulary; sorted here by code point.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = sorted(set(words))
+        self.size = len(SPECIALS) + len(self.words)
+        self._tokens = {word: token for token, word in enumerate(self.words, start=len(SPECIALS))}
+        # The space after a word is counted with it.
+        self.starts = np.array([0] * len(SPECIALS) + [len(word) + 1 for word in self.words], dtype=np.int64)
+
+    def encode(self, text: str) -> NDArray[Any]:
+        """The tokens of a text's words, which stand apart by white space.
+
+        Raises:
+            DataError: a word is not in the vocabulary; the message lists those that are.
+        """
+        words = text.split()
+        for word in words:
+            if word not in self._tokens:
+                raise DataError(f"the model was not trained on the word {word!r}; {nearest(word, self.words)}")
+        return np.array([self._tokens[word] for word in words], dtype=smallest(self.size))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The words of tokens with a space between them, special ones left out."""
+        return " ".join(self.words[t - len(SPECIALS)] for t in tokens if t >= len(SPECIALS))
+
+    def piece(self, token: int) -> bytes:
+        """The token's word and a space in UTF-8; nothing for a special one."""
+        return f"{self.words[token - len(SPECIALS)]} ".encode() if token >= len(SPECIALS) else b""
+
+    def spelled(self, tokens: NDArray[Any]) -> NDArray[Any]:
+        """The bytes that tokens stand for, none of which is special."""
+        return np.frombuffer(b"".join(self.piece(token) for token in tokens.tolist()), dtype=np.uint8)
+
+    def shown(self, tokens: Sequence[int]) -> list[str]:
+        """Each token's word, for the axes of figures."""
+        return [self.words[t - len(SPECIALS)] if t >= len(SPECIALS) else SPECIALS[t] for t in tokens]
+
+    def described(self) -> dict[str, Any]:
+        """What the data manifest says of it."""
+        return self.to_plain()
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"kind": "word", "words": " ".join(self.words)}
 
 
 class Spelling:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glassrun.config import Bpe, TextTokenizer
 from glassrun.data import bpe
-from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
 
 def make(chosen: TextTokenizer, texts: Sequence[str], *, special: bool, recorded: Tokenizer | None) -> Tokenizer:
@@ -40,4 +40,6 @@ def from_plain(values: dict[str, Any]) -> Tokenizer:
         return CharTokenizer(values["characters"], special=values["special"])
     if values["kind"] == "byte":
         return ByteTokenizer(special=values["special"])
+    if values["kind"] == "word":
+        return WordTokenizer(values["words"].split())
     return bpe.BpeTokenizer(values["json"], special=values["special"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from glassrun.look.figures.attention import attention as attention_figure
 from glassrun.look.figures.feature_maps import images as images_figure
 from glassrun.look.figures.positions import positions as positions_figure
 from glassrun.look.figures.style import svg
+from glassrun.look.names import readable
 from glassrun.look.page import Figure, Part, Table
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.patches import PatchEmbedding
@@ -38,8 +39,16 @@ _SHOWN_POSITIONS = 64
 _SEARCHED_PAIRS = 200
 
 
-def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part]:
-    """Everything that a real example of the split that was kept back shows of a model."""
+def model_parts(
+    model: nn.Module, task: Task, dataset: Dataset, *, without: Collection[str] = frozenset()
+) -> Iterator[Part]:
+    """Everything that a real example of the split that was kept back shows of a model.
+
+    Arguments:
+        model: in evaluation mode.
+        task, dataset: what it was trained on.
+        without: the names of exhibits that stand beside these parts: what they show is left out.
+    """
     split = next(name for name in ("test", "validation", "train") if name in dataset.splits)
     batch = task.collate([dataset.splits[split].example(_chosen(dataset, split), 0)])
     inputs = _inputs(dataset, batch)
@@ -47,7 +56,8 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
     captured = capture(model, inputs, activations=convolutions or False)
     with torch.no_grad(), capturing(model) as seen:
         model(*inputs)
-    yield _network(model, seen.layers, inputs)
+    if "cnn-architecture" not in without:
+        yield _network(model, seen.layers, inputs)
     encoding = dataset.encoding
     if isinstance(encoding, ImageEncoding):
         images = _images(dataset, split)
@@ -60,8 +70,10 @@ def model_parts(model: nn.Module, task: Task, dataset: Dataset) -> Iterator[Part
         yield answers.of_gaps(model, task, encoding, inputs[0][0])
     else:
         yield answers.of_text(model, encoding, inputs[0][0])
-    yield from _attention(captured, *_tokens(model, dataset, inputs, batch))
-    yield from _positions(model)
+    if "attention" not in without:
+        yield from _attention(captured, *_tokens(model, dataset, inputs, batch))
+    if "positional-encoding" not in without:
+        yield from _positions(model)
 
 
 def _chosen(dataset: Dataset, split: str) -> int:
@@ -223,7 +235,7 @@ def _attention(captured: Captured, source: Sequence[str], target: Sequence[str])
         for layer in layers
     ]
     yield Part(
-        "Attention",
+        "Attention maps",
         f"What each token takes from the others, in every head of every layer, on {len(source)} tokens of held-out "
         f"data. Each row is a query and sums to one.{crossed}{causal}\n\n"
         "The weights are rebuilt beside the model's own calls. Rebuilt weights times values give the model's own "
@@ -243,24 +255,12 @@ def _labelled(found: AttentionMap, source: Sequence[str], target: Sequence[str])
     else:
         rows = columns = source
     return views.Maps(
-        _readable(found.name),
+        readable(found.name),
         weights,
         rows if len(rows) == queries else [str(place + 1) for place in range(queries)],
         columns if len(columns) == keys else [str(place + 1) for place in range(keys)],
         *titles,
     )
-
-
-def _readable(name: str) -> str:
-    """A module's name for people: `decoder.0.cross_attention` is "decoder layer 1: cross-attention"."""
-    *path, last = name.split(".")
-    stack = path[0].removesuffix("s") if path else ""
-    numbers = [int(part) + 1 for part in path if part.isdecimal()]
-    where = (
-        f"{stack} layer {numbers[0]}" if numbers and stack != "layer" else f"layer {numbers[0]}" if numbers else stack
-    )
-    kind = {"attention": "self-attention"}.get(last, last.replace("_", "-"))
-    return f"{where}: {kind}" if where else kind
 
 
 # --- positions -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from glassrun.errors import BadInput, RunFolderError
-from glassrun.look import views
+from glassrun.look import snapshots, views
 from glassrun.look.exhibits.base import Material
 from glassrun.look.figures.curves import curves
 from glassrun.look.figures.style import svg
@@ -66,7 +66,13 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
         parts = [_curves(run, ""), *_about(run)]
     else:
         with _one_thread():  # small operations are slower on several, and much slower beside other programs
-            parts = [_curves(run, _schedule(run), _warmup(run)), *_looks(run, notes), *_about(run)]
+            over_training = snapshots.part(run)
+            parts = [
+                _curves(run, _schedule(run), _warmup(run)),
+                *([over_training] if over_training else []),
+                *_looks(run, notes),
+                *_about(run),
+            ]
     page = render(
         title=values["name"],
         subtitle=_subtitle(values),
@@ -192,12 +198,14 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
     except BadInput as error:
         notes.append(f"The model is not looked into here: {error}")
         return
-    yield from _exhibits(run)
-    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset)
+    exhibits = dict(_exhibits(run))
+    shown = {name for name, part in exhibits.items() if part.figures}
+    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset, without=shown)
+    yield from exhibits.values()
 
 
-def _exhibits(run: Run) -> Iterator[Part]:
-    """The exhibits that have something to show of the run; one that cannot says why in its place."""
+def _exhibits(run: Run) -> Iterator[tuple[str, Part]]:
+    """The exhibits that have something to show of the run, by name; one that cannot says why in its place."""
     from glassrun.look.exhibits.registry import EXHIBITS
 
     with TemporaryDirectory() as scratch:
@@ -206,9 +214,10 @@ def _exhibits(run: Run) -> Iterator[Part]:
             if not exhibit.fits(run):
                 continue
             try:
-                yield exhibit.make(material)
+                part = exhibit.make(material)
             except BadInput as error:
-                yield Part(exhibit.title, question=exhibit.question, notes=[f"Not shown of this run: {error}"])
+                part = Part(exhibit.title, question=exhibit.question, notes=[f"Not shown of this run: {error}"])
+            yield exhibit.name, part
 
 
 def _about(run: Run) -> Iterator[Part]:

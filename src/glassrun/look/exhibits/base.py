@@ -33,16 +33,23 @@ class Material:
     image: Path | None = None
     tell: Callable[[str], None] = field(default=lambda _: None)
 
-    def trained(self, recipe: str, **overrides: object) -> Run:
-        """A run of a recipe, trained once for all exhibits that ask for the same."""
+    def trained(self, recipe: str, *, copy: int = 0, workers: int | None = None, **overrides: object) -> Run:
+        """A run of a recipe, trained once for all exhibits that ask for the same.
+
+        Arguments:
+            recipe: a shipped recipe's name.
+            copy: another number is another run of the same recipe, trained anew.
+            workers: processes that train it, as for `run.train`.
+            overrides: dotted keys with `__` for the dot, for example `train__steps=200`.
+        """
         from glassrun import config, run
 
         values = {name.replace("__", "."): value for name, value in overrides.items()}
         checked = config.load(recipe, values)
-        path = self.scratch / checked.digest()
+        path = self.scratch / f"{checked.digest()}-{copy}"
         if not path.exists():
             self.tell(f"training {recipe}, {checked.train.steps} steps")
-            return run.train(checked, out=path)
+            return run.train(checked, out=path, workers=workers)
         return run.load(path)
 
 

@@ -275,22 +275,18 @@ function map(parent, name, signal) {
     box.top = 4;
     const across = (width - box.left - 4) / plane.columns;
     if (square) {
-      box.wide = Math.min(across, 38, TALLEST / plane.rows);
+      box.wide = Math.min(across, 44, TALLEST / plane.rows);
       if (pixels) box.wide = Math.min(across, Math.max(380 / plane.rows, 1));
       box.high = box.wide;
     } else {
       box.wide = across;
       box.high = Math.min(Math.max(across * plane.rows, 160), 420) / plane.rows;
     }
-    box.turned = widest(shown.columns) + 4 > box.wide * every(box.wide, widest(shown.columns) + 4, false);
+    const room = widest(shown.columns) + 6;
+    box.turned = !numbered(shown.columns) && room > box.wide;
+    box.each = { row: every(shown.rows, LABEL, box.high), column: every(shown.columns, box.turned ? LABEL : room, box.wide) };
     box.bottom = pixels ? 4 : (box.turned ? widest(shown.columns) : LABEL) + 26;
     return Math.ceil(box.top + box.high * plane.rows + box.bottom);
-  }
-
-  // How many labels to go on so that they do not lie on each other. Words of a text are turned rather than left out.
-  function every(step, room, turned) {
-    const numbered = shown.columns.every((label) => /^\d+$/.test(label));
-    return Math.max(1, Math.ceil((turned || !numbered ? LABEL : room) / step));
   }
 
   function redraw() {
@@ -306,12 +302,9 @@ function map(parent, name, signal) {
       context.fillStyle = ground.colour("ink");
       context.textBaseline = "middle";
       context.textAlign = "right";
-      const rowStep = Math.max(1, Math.ceil(LABEL / box.high));
-      for (let row = 0; row < plane.rows; row += rowStep)
+      for (let row = 0; row < plane.rows; row += box.each.row)
         context.fillText(clipped(rows[row]), box.left - 5, box.top + (row + 0.5) * box.high, box.left - 24);
-      const room = Math.max(...columns.map(widthOf)) + 6;
-      const columnStep = every(box.wide, room, box.turned);
-      for (let column = 0; column < plane.columns; column += columnStep)
+      for (let column = 0; column < plane.columns; column += box.each.column)
         columnLabel(context, clipped(columns[column]), box.left + (column + 0.5) * box.wide, box.top + height + 6);
       titles(context, width, height);
     }
@@ -409,6 +402,18 @@ function clipped(text) {
   return text.length > 18 ? `${text.slice(0, 17)}…` : text;
 }
 
+function numbered(labels) {
+  return labels.every((label) => /^\d+$/.test(label));
+}
+
+// The how-manieth labels to show so that none lies on another; of numbers in round steps.
+function every(labels, room, step) {
+  const least = Math.max(1, Math.ceil(room / step));
+  if (!numbered(labels) || least === 1) return least;
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((by) => by * power).find((by) => by >= least);
+}
+
 function counted(labels, count) {
   return labels.length ? labels : Array.from({ length: count }, (_, index) => String(index));
 }
@@ -425,13 +430,15 @@ function attention(root, { values, arrays }, signal) {
   if (steps.length > 1) slider(tools, steps, signal, (frame) => show({ frame }));
   const heads = strip(root, "head", signal, (head) => show({ head }));
   const draw = map(root, "attention weights", signal);
-  const scale = { low: 0, high: 1, palette: palette("Blues") };
+  // Zero is white; the darkest blue is the layer's largest weight in any head, at any step.
+  const scales = layers.map((_, number) => ({ ...scaleOf(arrays[`weights.${number}`], false, "Blues"), low: 0 }));
 
   function show(change) {
     Object.assign(chosen, change);
     const layer = layers[chosen.layer];
     const weights = arrays[`weights.${chosen.layer}`];
     const count = weights.shape.at(-3);
+    const scale = scales[chosen.layer];
     const of = (head) => (steps.length ? plane(weights, chosen.frame, head) : plane(weights, head));
     const planes = Array.from({ length: count }, (_, head) => of(head));
     if (!("head" in change) || "layer" in change)
@@ -561,19 +568,23 @@ function choice(root, { values, arrays }, signal) {
 
 // ---- Curves -----------------------------------------------------------------------------------------------------
 
-const PANEL = { left: 62, right: 10, gap: 34, first: 210, other: 120 };
+const NEAR = 12; // pixels from the pointer's place to a point that belongs to it
+const PANEL = { left: 62, right: 10, gap: 32, first: 210, other: 120 };
 
 function curves(root, { values, arrays }, signal) {
+  const named = values.panels.flatMap((panel) => panel.lines.filter((line) => !line.faint).map((line) => line.name));
+  const names = [...new Set(named)]; // lines of one name have one colour in all panels
   const panels = values.panels.map((panel, number) => ({
     ...panel,
     lines: panel.lines.map((line, index) => ({
       ...line,
-      colour: line.faint ? null : LINES[panel.lines.slice(0, index).filter((l) => !l.faint).length % LINES.length],
+      colour: line.faint ? null : LINES[names.indexOf(line.name) % LINES.length],
       x: arrays[`x.${number}.${index}`].data,
       y: arrays[`y.${number}.${index}`].data,
     })),
   }));
   const all = panels.flatMap((panel) => panel.lines);
+  const fullest = all.reduce((most, line) => (line.x.length > most.x.length ? line : most));
   const whole = [Math.min(...all.map((line) => line.x[0])), Math.max(...all.map((line) => line.x.at(-1)))];
   if (whole[0] === whole[1]) whole[1] += 1;
   let seen = [...whole];
@@ -583,8 +594,8 @@ function curves(root, { values, arrays }, signal) {
   const tools = append(root, "div", { className: "tools" });
   const reset = append(tools, "button", { type: "button", textContent: "whole range", disabled: true });
   append(tools, "span", { className: "hint", textContent: "Drag over a part to zoom in; after a click the wheel zooms too." });
-  const names = panels.map((panel) => panel.title).join(", ");
-  const label = `curves of ${names}; the arrow keys go along them, plus and minus zoom, 0 shows the whole range`;
+  const titles = panels.map((panel) => panel.title).join(", ");
+  const label = `curves of ${titles}; the arrow keys go along them, plus and minus zoom, 0 shows the whole range`;
   const ground = stage(root, label, signal, () => bottom(panels.length - 1) + PANEL.gap, redraw);
   const legend = append(root, "ul", { className: "legend" });
   const say = readout(root, "Point at the curves for their values.");
@@ -654,17 +665,19 @@ function curves(root, { values, arrays }, signal) {
       context.fillText(shortly(value, 6), toPixel(value), bottom + 11);
     context.fillStyle = context.strokeStyle = ground.colour("soft");
     stroke(context, PANEL.left, bottom, right(), bottom);
-    context.fillText(values.x_title, (PANEL.left + right()) / 2, bottom + 25);
+    if (panel === panels.at(-1)) context.fillText(values.x_title, (PANEL.left + right()) / 2, bottom + 25);
     context.save();
     context.translate(9, (top + bottom) / 2);
     context.rotate(-Math.PI / 2);
     context.fillText(panel.title, 0, 0);
     context.restore();
+    // A mark goes through all panels that have it; the first says what it is.
     for (const [place, word] of panel.marks) {
       if (place < seen[0] || place > seen[1]) continue;
       context.setLineDash([2, 3]);
       stroke(context, toPixel(place), top, toPixel(place), bottom);
       context.setLineDash([]);
+      if (panels.find(({ marks }) => marks.some((mark) => mark[0] === place && mark[1] === word)) !== panel) continue;
       const over = toPixel(place) + context.measureText(word).width + 6 > right();
       context.textAlign = over ? "right" : "left";
       context.fillText(word, toPixel(place) + (over ? -4 : 4), top + 6);
@@ -681,20 +694,14 @@ function curves(root, { values, arrays }, signal) {
       context.fillStyle = ground.colour("shade");
       context.fillRect(toPixel(begun), from, toPixel(cursor) - toPixel(begun), to - from);
     }
+    const place = fullest.x[nearest(fullest.x, cursor)];
     context.strokeStyle = ground.colour("mark");
-    stroke(context, toPixel(cursor), from, toPixel(cursor), to);
-    const found = all.map((line) => [line, nearest(line.x, cursor)]).filter(([line, index]) => {
-      const apart = Math.abs(toPixel(line.x[index]) - toPixel(cursor));
-      return apart < Math.max(24, (right() - PANEL.left) / line.x.length);
-    });
-    const text = found.map(([line, index]) => `${line.name} ${shortly(line.y[index], 4)}`).join(" · ");
-    say(`${values.x_title} ${shortly(place(found), 6)}: ${text || "no value here"}`);
-  }
-
-  // The x of the point nearest to the cursor, of the line that has most points.
-  function place(found) {
-    const fullest = found.toSorted(([a], [b]) => b.x.length - a.x.length)[0];
-    return fullest ? fullest[0].x[fullest[1]] : cursor;
+    stroke(context, toPixel(place), from, toPixel(place), to);
+    const near = all.map((line) => [line.name, line.x, line.y, nearest(line.x, place)]);
+    const said = near
+      .filter(([, x, , index]) => Math.abs(toPixel(x[index]) - toPixel(place)) < NEAR)
+      .map(([name, , y, index]) => `${name}: ${shortly(y[index], 4)}`);
+    say(`${values.x_title} ${shortly(place, 6)} · ${said.join(" · ")}`);
   }
 
   function zoom(from, to) {
@@ -725,15 +732,15 @@ function curves(root, { values, arrays }, signal) {
 
   function key(event) {
     const step = (seen[1] - seen[0]) / 100;
-    const along = (by) => {
-      cursor = Math.max(seen[0], Math.min(seen[1], (cursor ?? seen[0] - by) + by));
+    const go = (x) => {
+      cursor = Math.max(seen[0], Math.min(seen[1], x));
       mark();
     };
     const actions = {
-      ArrowLeft: () => along(-step),
-      ArrowRight: () => along(step),
-      Home: () => along(-Infinity),
-      End: () => along(Infinity),
+      ArrowLeft: () => go(cursor === null ? seen[1] : cursor - step),
+      ArrowRight: () => go(cursor === null ? seen[0] : cursor + step),
+      Home: () => go(seen[0]),
+      End: () => go(seen[1]),
       "+": () => scaled(0.5, middle()),
       "=": () => scaled(0.5, middle()),
       "-": () => scaled(2, middle()),
@@ -751,7 +758,7 @@ function curves(root, { values, arrays }, signal) {
     scaled(event.deltaY > 0 ? 1.25 : 0.8, middle());
   }
 
-  for (const line of all) {
+  for (const line of all.filter((line, index) => all.findIndex((other) => other.name === line.name) === index)) {
     const item = append(legend, "li", { textContent: line.name, className: line.faint ? "faint" : "" });
     if (line.colour) item.style.setProperty("--glass-line-colour", line.colour);
   }

@@ -1,0 +1,12 @@
+"""Tiny trained runs, one of each recipe for all tests of a process."""
+
+from __future__ import annotations
+
+from glassrun import run
+from support import Made
+
+
+def small_run(made: Made, name: str) -> run.Run:
+    """A finished run of a small recipe; read it, change nothing of it."""
+    path = made.folder / "small-runs" / name
+    return run.load(path) if path.exists() else run.train(made.recipe(name), out=path, workers=1)
