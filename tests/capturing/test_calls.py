@@ -387,6 +387,8 @@ def test_weights_are_those_before_dropout_and_there_is_no_proof():
     for call in (
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=0.5),
         lambda q, k, v: F.dropout((q @ k.mT / D_K**0.5).softmax(-1), 0.5) @ v,
+        lambda q, k, v: v.mT @ F.dropout((q @ k.mT / D_K**0.5).softmax(-1).mT, 0.5),
+        lambda q, k, v: v.mT @ F.dropout((q @ k.mT / D_K**0.5).softmax(-1), 0.5).mT,
         lambda q, k, v: nn.Dropout(0.5)((q @ k.mT / D_K**0.5).softmax(-1)).to(v.dtype).view(2, 6, 5, 7) @ v,
     ):
         found = seen(call, query, key, value)

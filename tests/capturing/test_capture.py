@@ -336,6 +336,18 @@ def test_no_attention_is_an_error_only_where_it_is_asked_for():
         capture(model, x, attention="0", activations="0")
 
 
+def test_a_model_that_takes_care_of_errors_hides_none():
+    class Careful(nn.Module):
+        def forward(self, x):
+            try:
+                return F.scaled_dot_product_attention(x, x, x)
+            except Exception:
+                return x
+
+    with pytest.raises(CaptureError, match="the budget is 1 bytes"):
+        capture(Careful(), torch.randn(1, 2, 5, 3), budget=1)
+
+
 def test_what_is_no_model():
     with pytest.raises(CaptureError, match="the model is a function"):
         capture(lambda x: x, torch.ones(1))

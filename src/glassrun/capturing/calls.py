@@ -2,7 +2,7 @@
 
 Three ways to attention are known: `F.scaled_dot_product_attention`; `F.multi_head_attention_forward`, whose body is one
 of the other two between projections; and attention written out, a softmax over the last axis of a product of two
-computed tensors, itself the left factor of a product with a computed tensor.
+computed tensors, multiplied with a computed tensor.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from glassrun.capturing.functions import Factors
 from glassrun.capturing.maps import Kind
 from glassrun.capturing.masking import MASKED
 from glassrun.capturing.products import Product, second_product
+from glassrun.capturing.selection import Chosen
 from glassrun.errors import CaptureError
 
 _SDPA = "torch.nn.functional.scaled_dot_product_attention"
 _MULTI_HEAD = "torch.nn.functional.multi_head_attention_forward"
 _WRITTEN = "softmax · V, written out"
-Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries
 
 
 class Place(Protocol):
@@ -64,16 +64,27 @@ class _MultiHead:
 
 
 class Attention(TorchFunctionMode):
-    """Hands each attention call to its place."""
+    """Hands each attention call to its place.
+
+    Attributes:
+        refused: the error that ended the pass, for the model may hide it.
+    """
 
     def __init__(self, place: Place, flow: Flow) -> None:
         super().__init__()
         self._place, self._flow = place, flow
         self._inside: _MultiHead | None = None
+        self.refused: CaptureError | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        kwargs = kwargs or {}
+        try:
+            return self._call(func, args, kwargs or {})
+        except CaptureError as error:
+            self.refused = error
+            raise
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func in functions.FUSED:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
@@ -184,10 +195,14 @@ class Attention(TorchFunctionMode):
         if not origin.softmaxed:
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        if active and output is given["input"]:  # in place: the weights are gone
+        if not active:
+            self._flow.mark(output, origin)
+        elif output is given["input"]:  # in place: the weights are gone
             self._flow.mark(output, Origin(origin.sequence))
         else:
-            self._flow.mark(output, replace(origin, undropped=given["input"]) if active else origin)
+            with _aside(output.device.type):
+                before = given["input"].mT if origin.turned else given["input"]
+            self._flow.mark(output, replace(origin, undropped=before))
         return output
 
     def _written(self, origin: Origin, factors: Factors, product: Product, output: Tensor) -> None:

@@ -41,7 +41,7 @@ class Origin:
         factors: of scores and weights: the sequences of the queries and the keys in whose product they began.
         softmaxed: whether they are weights already.
         blocked: of weights: where the scores were masked; None for nowhere, or where nobody wants to know.
-        undropped: of weights after dropout: the weights before.
+        undropped: of weights after dropout: the weights before, [..., query, key].
         turned: of weights: whether queries and keys have changed places.
     """
 

@@ -11,6 +11,7 @@ from torch import nn
 from glassrun.errors import CaptureError, nearest
 
 Names = bool | str | Sequence[str]
+Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries of one map
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,13 @@ class Traced:
 
     Attributes:
         reads: the layers that its input is made of with no other layer between; two where branches meet.
-        in_shape: of its first input.
+        in_shape, out_shape: of its first input and of its output, with the batch.
         field: of a place of its output.
     """
 
     reads: tuple[str, ...]
     in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
     field: ReceptiveField
 
 
@@ -117,12 +118,12 @@ class _Walk:
     def layer(self, name: str, x: Tensor, output: Tensor) -> Traced:
         """A layer that was called now."""
         node = output.grad_fn
-        traced = Traced(self._sources(x.grad_fn), tuple(x.shape), self._field(node) or ReceptiveField())
-        self._owners[node] = name
+        reads = self._sources(x.grad_fn)
+        field = self._field(node) or ReceptiveField()
         if output.ndim == 2:  # features of the whole image
-            traced = Traced(traced.reads, traced.in_shape, replace(traced.field, whole=True))
-            self._fields[node] = traced.field
-        return traced
+            field = replace(field, whole=True)
+        self._owners[node], self._fields[node] = name, field
+        return Traced(reads, tuple(x.shape), tuple(output.shape), field)
 
     def _sources(self, node: Any) -> tuple[str, ...]:
         """The layers on the way back, each way as far as the first."""

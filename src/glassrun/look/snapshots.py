@@ -54,8 +54,8 @@ def part(run: Run) -> Part | None:
         "Nothing of the run was moved by looking: its bits are those of a run without snapshots.\n\n"
         f"{_told(found)}\n\n"
         "Go through the steps with the slider, and look at the curves for the same step: what forms while the learning "
-        "rate still rises, what when the loss falls fastest, and what no longer changes at the end. More or fewer "
-        "steps: --set record.snapshots=20",
+        "rate still rises, what when the loss falls fastest, and what no longer changes at the end. For more of them: "
+        f"`glassrun train RECIPE --set record.snapshots={2 * len(steps)}`",
         figures=figures,
         source=("glassrun.train.snapshots.take", "glassrun.capturing.capture.capture"),
         notes=notes,
@@ -177,12 +177,13 @@ def _attention(found: Sequence[Snapshot]) -> Iterator[Figure]:
         keys=entry["keys"],
         query_title=entry["query_title"],
         key_title=entry["key_title"],
+        title=readable(entry["name"]),
     )
     yield Figure(
         svg(drawn),
         "Attention forming",
-        f"{readable(entry['name'])}, at {_words([f'step {s.step}' for s in three])}. Every row sums to one; where "
-        "later tokens are masked, their columns stay empty from the first step on.",
+        "Every row sums to one. Where later tokens are masked, their columns stay empty from the first step on.",
+        description=f"{readable(entry['name'])}, at {_words([f'step {s.step}' for s in three])}.",
         view=view,
     )
 

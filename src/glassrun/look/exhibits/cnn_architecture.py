@@ -17,7 +17,7 @@ from glassrun.look.exhibits.convolutional import Subject, fits, subject
 from glassrun.look.figures.network import network
 from glassrun.look.figures.style import svg
 from glassrun.look.layer_graph import INPUT, ReceptiveField, Traced, trace
-from glassrun.look.network_blocks import by, module_of, network_blocks, side
+from glassrun.look.network_blocks import by, module_of, network_blocks
 from glassrun.look.page import Figure, Part, Table
 
 QUESTION = (
@@ -136,9 +136,11 @@ def _windows_table(model: nn.Module, layers: Sequence[Layer], traced: Mapping[st
             k, s, p, d = (_first(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation"))
             size = traced[layer.name].in_shape[2]
             arithmetic = f"⌊({size} + 2·{p} − {d}·({k} − 1) − 1) / {s}⌋ + 1"
-            result = str(output_size(size, k, stride=s, padding=p, dilation=d))
-            row = (layer.name, f"{by(module.kernel_size)}, stride {side(s)}", arithmetic, result, _counted(module))
-            rows.setdefault((layer.kind, k, s, p, d, size), row)
+            out = layer.shape[2]
+            row = (layer.name, f"{by(module.kernel_size)}, stride {s}", arithmetic, str(out), _counted(module))
+            # What rounds up, or pads by a word, has another formula.
+            if not isinstance(p, str) and output_size(size, k, stride=s, padding=p, dilation=d) == out:
+                rows.setdefault((layer.kind, k, s, p, d, size), row)
     shown = list(rows.values())[:_MOST_WINDOWS]
     head = ("layer", "window", "height of the output", "", "parameters")
     return Table(shown, head, title="The arithmetic of real layers", numbers=(3,))

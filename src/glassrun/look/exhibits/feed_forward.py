@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Call = Callable[[Tensor], Tensor]
 
-_MOST_TOKENS = 16
-_MOST_ROWS = 2048  # of a Jacobian: a backward pass for each output of each token
+_MOST_TOKENS = 12
+_MOST_ROWS = 1024  # of a Jacobian: each takes a backward pass
 _EXAMPLES = 8  # whose features are counted
 _NAMES = {"relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "silu": "SiLU", "squared_relu": "ReLU²"}
 _NEAR_ZERO = 0.01  # as a share of the features' root mean square
