@@ -48,8 +48,9 @@ def test_what_looks_at_the_order_has_an_error_and_a_set_has_none() -> None:
 
 @pytest.mark.parametrize("name", ["odd-lm", "odd-llama", "odd-encoder", "odd-vit", "odd-pairs"])
 @pytest.mark.long
-def test_every_transformer_is_blind_without_positions_and_not_with_them(made: Made, name: str) -> None:
+def test_every_transformer_is_blind_without_positions_and_not_with_them(made: Made, name: str, tmp_path: Path) -> None:
     run = small_run(made, name)
+    check_part(make(Material(tmp_path, run=run, may_train=False)))
     blind, *others = permuted(run).values()
     assert blind < 1e-4
     assert all(error > 10 * blind for error in others)

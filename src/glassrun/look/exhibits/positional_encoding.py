@@ -61,7 +61,11 @@ def make(material: Material) -> Part:
     learned = _module(material, run, LearnedPositions, "learned")
     t5 = _module(material, run, T5Bias, "t5")
     table = None if learned is None else learned.weight.detach()[:_SHOWN_POSITIONS]
-    sinusoids = sinusoidal_positions(*(table.shape if table is not None else (_LENGTH, _FEATURES)))
+    own = None if run is None else _first(run.model, SinusoidalPositions)
+    if own is not None:
+        sinusoids = own.table[:_SHOWN_POSITIONS]
+    else:
+        sinusoids = sinusoidal_positions(*(table.shape if table is not None else (_LENGTH, _FEATURES)))
     tables = {"sinusoidal": sinusoids} | ({} if table is None else {"learned": table})
     moved = permuted(shown, material.text)
     relative = _relative(t5)
@@ -120,7 +124,7 @@ def permuted(run: Run, text: str | None = None) -> dict[str, float]:
     (tokens,) = given_to(model, [placing], example_of(run, text=text).inputs)
     blind = _without_positions(layer)
     own = _kind_of_positions(placing, layer)
-    found = {"no positions": permutation_error(lambda x: blind(x), tokens)}
+    found = {"no positions": permutation_error(blind, tokens)}
     if own != "none":
         found[f"with {own} positions"] = permutation_error(lambda x: layer(placing(x)), tokens)
     if is_causal(run):
@@ -231,7 +235,7 @@ def _maps(tables: Mapping[str, Tensor], relative: _Relative) -> Figure:
 
 def _products(tables: Mapping[str, Tensor]) -> Figure:
     length = len(tables["sinusoidal"])
-    starts = [round(length * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    starts = sorted({int(length * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)})
     arrays = {name: table.numpy() for name, table in tables.items()}
     panels = [
         views.Panel(
@@ -297,12 +301,11 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
         + (f" What tells it the order makes them differ: {told}." if told else "")
     )
     products = {name: spread(table @ table.T) for name, table in tables.items()}
-    sinusoids = tables["sinusoidal"]
     yield (
         "The sinusoids of the first Transformer are a clock with many hands: each pair of dimensions turns at its own "
         "speed, from one turn in six positions to one in tens of thousands. To go k positions on is to turn every hand "
         "by an angle that depends on k alone, so one matrix does it for all positions (for k = 5, largest error "
-        f"{shift_error(sinusoids, 5):.1g}), and the dot product of two positions depends on their distance alone: at "
+        f"{shift_error(sinusoidal_positions(_LENGTH, _FEATURES), 5):.1g}), and the dot product of two positions depends on their distance alone: at "
         f"one distance it varies by {products['sinusoidal']:.1g} of PE(p) · PE(p)."
     )
     if "learned" in products:

@@ -75,7 +75,7 @@ class Example:
 def held_out(run: Run) -> Split:
     """The examples that a run keeps back longest; those that it trains on where it keeps none."""
     splits = run.dataset.splits
-    found: Split = next(splits[name] for name in ("test", "validation", "train") if name in splits)
+    found: Split = next(splits[name] for name in ("test", "validation", "train") if splits.get(name))
     return found
 
 
