@@ -305,8 +305,9 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
         "The sinusoids of the first Transformer are a clock with many hands: each pair of dimensions turns at its own "
         "speed, from one turn in six positions to one in tens of thousands. To go k positions on is to turn every hand "
         "by an angle that depends on k alone, so one matrix does it for all positions (for k = 5, largest error "
-        f"{shift_error(sinusoidal_positions(_LENGTH, _FEATURES), 5):.1g}), and the dot product of two positions depends on their distance alone: at "
-        f"one distance it varies by {products['sinusoidal']:.1g} of PE(p) · PE(p)."
+        f"{shift_error(sinusoidal_positions(_LENGTH, _FEATURES), 5):.1g}), and the dot product of two positions "
+        "depends on their distance alone: at one distance it varies by "
+        f"{products['sinusoidal']:.1g} of PE(p) · PE(p)."
     )
     if "learned" in products:
         yield (
