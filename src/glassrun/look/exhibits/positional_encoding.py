@@ -58,27 +58,15 @@ def make(material: Material) -> Part:
     """The exhibit's part of the page."""
     run = material.run if material.run is not None and is_transformer(material.run) else None
     shown = run or small_language_model(material)
-    learned = _module(material, run, LearnedPositions, "learned")
-    t5 = _module(material, run, T5Bias, "t5")
-    table = None if learned is None else learned.weight.detach()[:_SHOWN_POSITIONS]
-    own = None if run is None else _first(run.model, SinusoidalPositions)
-    if own is not None:
-        sinusoids = own.table[:_SHOWN_POSITIONS]
-    else:
-        sinusoids = sinusoidal_positions(*(table.shape if table is not None else (_LENGTH, _FEATURES)))
-    tables = {"sinusoidal": sinusoids} | ({} if table is None else {"learned": table})
+    tables = _tables(shown, _module(material, run, LearnedPositions, "learned"))
+    relative = _relative(_module(material, run, T5Bias, "t5"))
     moved = permuted(shown, material.text)
-    relative = _relative(t5)
     return Part(
         EXHIBIT.title,
         question=EXHIBIT.question,
         formula=_FORMULA,
         text="\n\n".join(_text(shown, tables, moved)),
-        figures=[
-            _maps(tables, relative[-1]),
-            _products(tables),
-            _distances(relative),
-        ],
+        figures=[_maps(tables, relative[-1]), _products(tables), _distances(relative)],
         tables=[
             Table(
                 [(name, f"{error:.2g}") for name, error in moved.items()],
@@ -153,6 +141,14 @@ def _kind_of_positions(placing: nn.Module, layer: EncoderLayer) -> str:
 
 
 # --- the encodings ---------------------------------------------------------------------------------------------------
+
+
+def _tables(run: Run, learned: LearnedPositions | None) -> dict[str, Tensor]:
+    """What is added to the tokens, Float[positions, d_model] each: the sinusoids as the run has them, or as wide."""
+    found = {} if learned is None else {"learned": learned.weight.detach()[:_SHOWN_POSITIONS]}
+    own = _first(run.model, SinusoidalPositions)
+    shape = found["learned"].shape if found else (_LENGTH, _FEATURES)
+    return {"sinusoidal": sinusoidal_positions(*shape) if own is None else own.table[:_SHOWN_POSITIONS], **found}
 
 
 @dataclass(frozen=True)
