@@ -28,7 +28,9 @@ def the_digits() -> Dataset:
 
 def run_of(model: dict[str, Any], *, dataset: Dataset | None = None) -> Any:
     """What an exhibit asks of a run."""
-    recipe = config.load({"task": "classify", "data": {"source": "digits"}, "seed": 3, "model": model})
+    recipe = config.load(
+        {"name": "of-a-test", "task": "classify", "data": {"source": "digits"}, "seed": 3, "model": model}
+    )
     data = dataset or the_digits()
     built = build(recipe.model, data.facts, recipe.seed).eval()
     return SimpleNamespace(recipe=recipe, dataset=data, model=built, path=Path("runs/of-a-test"))

@@ -15,8 +15,7 @@ from glassrun.models.vgg import VGG
 
 def blocks_of(model, *shape):
     image = torch.zeros(1, *shape)
-    with torch.no_grad():
-        layers = called_layers(model.eval(), image)
+    layers = called_layers(model.eval(), image)
     traced = trace(model, image, {layer.name for layer in layers})
     return network_blocks(model, layers, traced, image.shape)
 

@@ -54,7 +54,7 @@ def test_the_start_follows_from_the_seed_and_has_hes_variance(kind):
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
     fan_in = 4 * 64 if kind == "fully connected" else 4 * 9
-    assert float(next(first.parameters()).std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+    assert float(next(first.parameters()).detach().std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
 
 
 def test_moved_fills_with_the_first_pixel():
@@ -92,7 +92,7 @@ def test_a_study_has_every_number_and_repeats():
     threads = torch.get_num_threads()
     told = []
     first, again = (
-        study(examples(60), examples(30, seed=2), sizes=(10, 40), seeds=(1, 2), steps=20, tell=told.append)
+        study(examples(60), examples(30, seed=2), sizes=(10, 40), seeds=(1, 2), steps=8, tell=told.append)
         for _ in range(2)
     )
     assert torch.get_num_threads() == threads

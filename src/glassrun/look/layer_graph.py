@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glassrun.capturing.maps import numbered
+
 INPUT = "input"
 # Operations that mix all places; a mean or a sum over channels alone does not.
 _OVER_ALL_PLACES = ("AdaptiveAvgPool", "AdaptiveMaxPool", "Bmm", "Baddbmm", "ScaledDotProduct")
@@ -41,12 +43,13 @@ class Traced:
 
     Attributes:
         reads: the layers that its input is made of with no other layer between; two where branches meet.
-        in_shape: of its first input.
+        in_shape, out_shape: of its first input and of its output, with the batch.
         field: of a place of its output.
     """
 
     reads: tuple[str, ...]
     in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
     field: ReceptiveField
 
 
@@ -89,7 +92,7 @@ def trace(model: nn.Module, image: Tensor, names: Collection[str]) -> dict[str, 
         def hook_of(name: str) -> Any:
             def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - a hook's form
                 if isinstance(output, Tensor) and output.grad_fn is not None and args and isinstance(args[0], Tensor):
-                    called = _numbered(name, found)
+                    called = numbered(name, found)
                     found[called] = walk.layer(called, args[0], output)
 
             return hook
@@ -115,12 +118,12 @@ class _Walk:
     def layer(self, name: str, x: Tensor, output: Tensor) -> Traced:
         """A layer that was called now."""
         node = output.grad_fn
-        traced = Traced(self._sources(x.grad_fn), tuple(x.shape), self._field(node) or ReceptiveField())
-        self._owners[node] = name
+        reads = self._sources(x.grad_fn)
+        field = self._field(node) or ReceptiveField()
         if output.ndim == 2:  # features of the whole image
-            traced = Traced(traced.reads, traced.in_shape, replace(traced.field, whole=True))
-            self._fields[node] = traced.field
-        return traced
+            field = replace(field, whole=True)
+        self._owners[node], self._fields[node] = name, field
+        return Traced(reads, tuple(x.shape), tuple(output.shape), field)
 
     def _sources(self, node: Any) -> tuple[str, ...]:
         """The layers on the way back, each way as far as the first."""
@@ -176,11 +179,3 @@ def _dims(node: Any) -> list[int]:
     axes = len(node._saved_self_sym_sizes)
     # Negative ones are saved as numbers without a sign.
     return sorted((d - 2**64 if d >= 2**63 else d) % axes for d in node._saved_dim)
-
-
-def _numbered(name: str, found: Collection[str]) -> str:
-    """NAME, or NAME#2 if that was called before."""
-    number = 1
-    while (called := name if number == 1 else f"{name}#{number}") in found:
-        number += 1
-    return called

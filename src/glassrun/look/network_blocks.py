@@ -110,7 +110,7 @@ def _unit(model: nn.Module, unit: str, group: Sequence[Layer], traced: Mapping[s
     # Where the ways meet, a layer of this block is read together with another: here, or where there is no layer behind
     # the sum, by the next block.
     meet = any(len(call.reads) > 1 and inside & set(call.reads) for call in traced.values())
-    maps = [layer.shape for layer in group if len(layer.shape) == 4] or [group[-1].shape]
+    maps: list[tuple[int, ...]] = [layer.shape for layer in group if len(layer.shape) == 4] or [group[-1].shape]
     weighted = sum(_mixes(module_of(model, layer.name)) for layer in group)
     before = traced[group[0].name].in_shape if group[0].name in traced else maps[-1]
     stride = before[2] // maps[-1][2] if len(before) == len(maps[-1]) == 4 else 1

@@ -56,8 +56,8 @@ def shift_error(
     2019 (Making convolutional networks shift-invariant again), section 3.1.
     """
     first, second = operation(x), operation(shifted(x, *shift))
-    nearest = product(*({steps // stride, -(-steps // stride)} for steps in shift))
-    tried = [_compared(first, second, whole, reach) for whole in nearest]
+    rows, columns = (sorted({steps // stride, -(-steps // stride)}) for steps in shift)
+    tried = [_compared(first, second, whole, reach) for whole in product(rows, columns)]
     return min(tried, key=lambda compared: compared.error)
 
 

@@ -86,7 +86,9 @@ def test_the_same_run_gives_the_same_part(tmp_path):
 
 def test_fits_is_told_from_the_recipe():
     def fits(**recipe):
-        return EXHIBIT.fits(SimpleNamespace(recipe=config.load({"data": {"source": "digits"}, **recipe})))
+        return EXHIBIT.fits(
+            SimpleNamespace(recipe=config.load({"name": "of-a-test", "data": {"source": "digits"}, **recipe}))
+        )
 
     assert all(fits(task="classify", model=model) for model in MODELS.values())
     assert fits(task="classify", model={"import": "package.module:factory"})
@@ -98,7 +100,7 @@ def test_fits_is_told_from_the_recipe():
 def test_a_model_of_the_users_without_convolutions_is_an_error(tmp_path):
     run = run_of(MODELS["cnn"])
     run.recipe = config.load(
-        {"task": "classify", "data": {"source": "digits"}, "model": {"import": "package.module:factory"}}
+        {"name": "x", "task": "classify", "data": {"source": "digits"}, "model": {"import": "package.module:factory"}}
     )
     run.model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(ModelError, match=r"Sequential: expected a convolutional network, found no torch\.nn\.Conv2d"):

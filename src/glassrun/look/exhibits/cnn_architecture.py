@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from glassrun.capturing.maps import Layer
+from glassrun.capturing.capture import capture
+from glassrun.capturing.maps import Layer, numbered
 from glassrun.functional.convolution import output_size
-from glassrun.look.capture import capturing
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.exhibits.convolutional import Subject, fits, subject
 from glassrun.look.figures.network import network
 from glassrun.look.figures.style import svg
 from glassrun.look.layer_graph import INPUT, ReceptiveField, Traced, trace
-from glassrun.look.network_blocks import by, module_of, network_blocks, side
+from glassrun.look.network_blocks import by, module_of, network_blocks
 from glassrun.look.page import Figure, Part, Table
 
 QUESTION = (
@@ -66,12 +67,17 @@ def make(material: Material) -> Part:
     )
 
 
-@torch.no_grad()
 def called_layers(model: nn.Module, image: torch.Tensor) -> list[Layer]:
-    """The layers as an image goes through them; those that only hand on what they are given are left out."""
-    with capturing(model) as seen:
-        model(image)
-    return [layer for layer in seen.layers if layer.kind not in ("Identity", "StochasticDepth")]
+    """The layers as an image goes through them, those left out that only hand on what they are given.
+
+    A second call of a layer is `NAME#2`, and has no parameters of its own.
+    """
+    found: dict[str, Layer] = {}
+    for layer in capture(model, image, attention=False).layers:
+        if layer.kind not in ("Identity", "StochasticDepth"):
+            name = numbered(layer.name, found)
+            found[name] = replace(layer, name=name, parameters=0 if layer.name in found else layer.parameters)
+    return list(found.values())
 
 
 def _text(chosen: Subject, layers: Sequence[Layer], traced: Mapping[str, Traced]) -> str:
@@ -103,8 +109,8 @@ def _text(chosen: Subject, layers: Sequence[Layer], traced: Mapping[str, Traced]
         f"d(k − 1) steps of j pixels to it, and a stride s makes every later step s times as long. At {last.name}, the "
         f"last layer with places, it is {_field(traced[last.name].field)} of an image of {height} × {width}; what is "
         f"larger than the image reaches into the padding.{branches}\n\n"
-        "To see another network, show a run of your own: glassrun train digits-cnn --set model.channels=[8,16,32] "
-        "--out RUN, then glassrun exhibit cnn-architecture --run RUN."
+        "To see another network, show a run of your own: `glassrun train digits-cnn --set model.channels=[8,16,32] "
+        "--out RUN`, then `glassrun exhibit cnn-architecture --run RUN`."
     )
 
 
@@ -130,9 +136,11 @@ def _windows_table(model: nn.Module, layers: Sequence[Layer], traced: Mapping[st
             k, s, p, d = (_first(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation"))
             size = traced[layer.name].in_shape[2]
             arithmetic = f"⌊({size} + 2·{p} − {d}·({k} − 1) − 1) / {s}⌋ + 1"
-            result = str(output_size(size, k, stride=s, padding=p, dilation=d))
-            row = (layer.name, f"{by(module.kernel_size)}, stride {side(s)}", arithmetic, result, _counted(module))
-            rows.setdefault((layer.kind, k, s, p, d, size), row)
+            out = layer.shape[2]
+            row = (layer.name, f"{by(module.kernel_size)}, stride {s}", arithmetic, str(out), _counted(module))
+            # What rounds up, or pads by a word, has another formula.
+            if not isinstance(p, str) and output_size(size, k, stride=s, padding=p, dilation=d) == out:
+                rows.setdefault((layer.kind, k, s, p, d, size), row)
     shown = list(rows.values())[:_MOST_WINDOWS]
     head = ("layer", "window", "height of the output", "", "parameters")
     return Table(shown, head, title="The arithmetic of real layers", numbers=(3,))

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from glassrun.config import HubData, ImportedModel
+from glassrun.config import DigitsData, HubData, ImagesData, ImportedModel
 from glassrun.data.augment import Augmented
 from glassrun.data.encoding import ImageEncoding
 from glassrun.data.pixels import LabelledImages
 from glassrun.errors import ModelError
 from glassrun.look.exhibits.base import Material
+from glassrun.models.arguments import CNNArguments as CNN
+from glassrun.models.arguments import ConvNeXtArguments as ConvNeXt
+from glassrun.models.arguments import LeNetArguments as LeNet
+from glassrun.models.arguments import ResNetArguments as ResNet
+from glassrun.models.arguments import VGGArguments as VGG
 
 if TYPE_CHECKING:
     from glassrun.run import Run
 
-_CONVOLUTIONAL = ("cnn", "convnext", "lenet", "resnet", "vgg")
 _RECIPE, _STEPS = "digits-cnn", 200
 
 
@@ -46,10 +50,9 @@ class Subject:
 def fits(run: Run) -> bool:
     """Whether a run is of a convolutional network on images; a model of the user's is looked into when it is built."""
     recipe = run.recipe
-    of_images = recipe.data.source in ("digits", "images") or (
-        isinstance(recipe.data, HubData) and recipe.data.images is not None
-    )
-    known = isinstance(recipe.model, ImportedModel) or recipe.model.kind in _CONVOLUTIONAL
+    data = recipe.data
+    of_images = data.images is not None if isinstance(data, HubData) else isinstance(data, DigitsData | ImagesData)
+    known = isinstance(recipe.model, ImportedModel | CNN | ConvNeXt | LeNet | ResNet | VGG)
     return recipe.task == "classify" and of_images and known
 
 

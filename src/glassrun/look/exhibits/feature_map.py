@@ -187,7 +187,7 @@ def _text(
         f"the near and the far side of the balls (largest value {float(depth_map.max()):.2f}), and hardly in the "
         f"middle slice ({float(np.abs(depth_map[middle]).max()):.2f}), where the balls' outlines are sharp but run "
         "along the depth.\n\n"
-        "Try a picture of your own: glassrun exhibit feature-map --image FILE, and a network of your own: --run RUN."
+        "Try a picture of your own: `glassrun exhibit feature-map --image FILE`. A network of your own: `--run RUN`."
     )
 
 

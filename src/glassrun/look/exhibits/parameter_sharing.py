@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from glassrun.config import DigitsData
 from glassrun.data.digits import load as load_digits
-from glassrun.data.pixels import LabelledImages
+from glassrun.data.source import Split
 from glassrun.functional.convolution import average_pooling, convolution, max_pooling
 from glassrun.functional.locally_connected import locally_connected
 from glassrun.keys import derive
@@ -179,7 +180,7 @@ def _study(material: Material) -> Study:
     return study(_examples(splits["train"]), test, sizes=_SIZES, seeds=_SEEDS, steps=_STEPS, tell=material.tell)
 
 
-def _examples(split: LabelledImages) -> Examples:
+def _examples(split: Split) -> Examples:
     examples = [split.example(index, 0) for index in range(len(split))]
     images = torch.from_numpy(np.stack([example["image"] for example in examples]))
     return Examples(images, torch.tensor([example["label"] for example in examples]))
@@ -226,7 +227,7 @@ def _counts(chosen: Subject) -> Table:
     found = convolutions(chosen.model)
     traced = trace(chosen.model, chosen.image, found)
     rows = [
-        (name, *(f"{count:,}" for count in unshared(found[name], call.in_shape[2:])))
+        (name, *(f"{count:,}" for count in unshared(found[name], call.in_shape[2:], call.out_shape[2:])))
         for name, call in traced.items()
         if name in found
     ]
@@ -235,21 +236,19 @@ def _counts(chosen: Subject) -> Table:
     return Table(rows[:_MOST_LAYERS], head, title=title, numbers=(1, 2, 3))
 
 
-def unshared(layer: nn.Conv2d, size: Sequence[int]) -> tuple[int, int, int]:
+def unshared(layer: nn.Conv2d, size: Sequence[int], out_size: Sequence[int]) -> tuple[int, int, int]:
     """Parameters of a convolution, of the locally connected and of the fully connected layer in its place.
 
-    >>> unshared(nn.Conv2d(1, 2, 3, padding=1), (4, 4))  # 2 · (9 + 1), that for 16 places, and (16 + 1) · 32
-    (20, 320, 544)
+    >>> unshared(nn.Conv2d(1, 2, 3), (4, 4), (2, 2))  # 2 · (9 + 1), that for 4 places, and 8 · (16 + 1)
+    (20, 80, 136)
 
     Arguments:
         layer: the convolution.
-        size: height and width of its input.
+        size, out_size: height and width of its input and of its output.
     """
-    windows = zip(size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    out = [(n + 2 * int(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in windows]
-    places = out[0] * out[1]
+    places = prod(out_size)
     shared = sum(parameter.numel() for parameter in layer.parameters())
-    inputs, outputs = layer.in_channels * size[0] * size[1], layer.out_channels * places
+    inputs, outputs = layer.in_channels * prod(size), layer.out_channels * places
     return shared, shared * places, outputs * (inputs + (layer.bias is not None))
 
 
@@ -275,8 +274,8 @@ def _text(chosen: Subject, photo: Photograph, which: str, seen: ShiftError, foun
         f"that differ from place to place know no shift at all.{_changed_by_a_pixel(chosen)}"
     )
     change = (
-        "Move a picture of your own: glassrun exhibit parameter-sharing --image FILE, and take the kernels of your own "
-        "network: --run RUN."
+        "Move a picture of your own: `glassrun exhibit parameter-sharing --image FILE`, and take the kernels of your "
+        "own network: `--run RUN`."
     )
     return "\n\n".join([shifts, breaks, *([_told(found)] if found else []), change])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,8 @@ def _read(path: Path, channels: int, largest: int) -> NDArray[np.float32]:
 
 
 def _china() -> Path:
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise MissingDependency("scikit-learn", "the photograph", extra="recipes") from None
-    return Path(datasets.__file__).parent / "images" / "china.jpg"
+    # Found, not imported, which would take seconds.
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise MissingDependency("scikit-learn", "the photograph", extra="recipes")
+    return Path(package.origin).parent / "datasets" / "images" / "china.jpg"

@@ -45,7 +45,7 @@ def equivariance(
         ("this map, moved as far", moved),
         (f"input moved {by}", inputs[1]),
         ("map of the moved input", of_moved),
-        (f"difference, inside at most {number(error)}", of_moved - moved),
+        (f"difference: at most {number(error)} inside", of_moved - moved),
     )
     for place, (axes, (title, values)) in enumerate(zip(grid.flat, panels, strict=True)):
         low, high, color_map = (0.0, 1.0, "gray") if place % 3 == 0 else (-reach, reach, SIGNED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, SIGNED, new_figure, plain, subplots
+from glassrun.look.figures.style import INK, SIGNED, WIDTH, plain, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3  # of photographs beside each other
 _SMALL = 64  # pixels: such pictures stand in more columns
 _SMALL_COLUMNS = 6
+_FILLED = 0.92  # of a small picture's place, the rest is the gap to the next
 _SHOWN_SHARE = 0.995  # of the values, inside the scale
 
 
@@ -32,22 +33,21 @@ def images(rows: Sequence[tuple[str, NDArray[Any]]], *, signed: bool = False) ->
             colour bar.
     """
     columns = max(len(pictures) for _, pictures in rows)
-    figure = new_figure((7.6, len(rows) * (7.6 / columns + 0.3)))
-    bands = figure.subfigures(len(rows), 1, squeeze=False).flat
-    for number, ((title, pictures), band) in enumerate(zip(rows, bands, strict=True)):
+    heights = [pictures.shape[1] / pictures.shape[2] for _, pictures in rows]  # in widths
+    inches = [WIDTH / columns * height + 0.28 for height in heights]
+    figure, grid = subplots(len(rows), 1, size=(WIDTH, sum(inches)), squeeze=False, height_ratios=inches)
+    for number, ((title, pictures), height, axes) in enumerate(zip(rows, heights, grid[:, 0], strict=True)):
         with_zero = signed and number > 0
         reach = _reach([pictures])
         low, high = (-reach, reach) if with_zero else (float(pictures.min()), float(pictures.max()))
-        line = band.subplots(1, columns, squeeze=False)[0]
-        band.suptitle(title, x=0.01, ha="left", color=INK, fontsize=9)
-        for axes in line:
-            axes.axis("off")
-        shown = None
-        for picture, axes in zip(pictures, line, strict=False):
-            color_map = SIGNED if with_zero else "gray"
-            shown = axes.imshow(picture, cmap=color_map, vmin=low, vmax=high, interpolation="nearest")
+        drawn = {"cmap": SIGNED if with_zero else "gray", "vmin": low, "vmax": high, "interpolation": "nearest"}
+        for place, picture in enumerate(pictures):
+            shown = axes.imshow(picture, extent=(place, place + _FILLED, 0, height * _FILLED), **drawn)
+        axes.set(xlim=(0, columns), ylim=(0, height * _FILLED), aspect="equal")
+        axes.axis("off")
+        axes.set_title(plain(title), loc="left", color=INK, fontsize=9)
         if with_zero:
-            _bar(band, shown, list(line))
+            _bar(figure, shown, [axes])
     return figure
 
 

@@ -126,8 +126,10 @@ def _arc(axes: Axes, x: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     ends = ((x - 0.38, _TALLEST / 2), (x + 0.38, _TALLEST / 2))
-    style = {"connectionstyle": "arc3,rad=-0.95", "arrowstyle": "->", "mutation_scale": 8}
-    axes.add_patch(FancyArrowPatch(*ends, color=INK, linewidth=0.9, **style))
+    path = "arc3,rad=-0.95"
+    axes.add_patch(
+        FancyArrowPatch(*ends, connectionstyle=path, arrowstyle="->", mutation_scale=8, color=INK, linewidth=0.9)
+    )
 
 
 def _arrow(axes: Axes, x: float) -> None:
