@@ -235,7 +235,7 @@ def _products(tables: Mapping[str, Tensor]) -> Figure:
     arrays = {name: table.numpy() for name, table in tables.items()}
     panels = [
         views.Panel(
-            f"{name}: PE(p) · PE(p + k)",
+            name,
             [
                 views.Line(f"p = {start}", np.arange(length, dtype=np.float32) - start, table @ table[start])
                 for start in starts
@@ -261,7 +261,7 @@ def _distances(relative: Sequence[_Relative]) -> Figure:
         shown.append(ByDistance(encoding.title, distances, lines, encoding.value_title))
     panels = [
         views.Panel(
-            f"{encoding.title}: {encoding.value_title}",
+            encoding.title,
             [views.Line(name, encoding.distances.astype(np.float32), v) for name, v in encoding.lines.items()],
         )
         for encoding in shown

@@ -46,7 +46,7 @@ _RECIPE = {
 _WITH, _WITHOUT = f"warmup over {_WARMUP} steps", "no warmup"
 _FORMULA = """<math display="block"><mrow>
 <msub><mi>η</mi><mi>s</mi></msub><mo>=</mo><msub><mi>η</mi><mi>peak</mi></msub><mo>·</mo>
-<mrow><mo>{</mo><mtable columnalign="left">
+<mrow><mo form="prefix" stretchy="true">{</mo><mtable columnalign="left">
 <mtr><mtd><mi>s</mi><mo>/</mo><mi>w</mi></mtd><mtd><mi>s</mi><mo>≤</mo><mi>w</mi></mtd></mtr>
 <mtr><mtd><mfrac><mn>1</mn><mn>2</mn></mfrac><mo>(</mo><mn>1</mn><mo>+</mo><mi>cos</mi><mi>π</mi>
 <mfrac><mrow><mi>s</mi><mo>−</mo><mi>w</mi></mrow><mrow><mi>n</mi><mo>−</mo><mi>w</mi></mrow></mfrac><mo>)</mo></mtd>
