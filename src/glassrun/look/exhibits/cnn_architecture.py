@@ -27,7 +27,7 @@ QUESTION = (
 _MOST_ROWS = 40  # of a table that stands open
 _MOST_READ = 4
 _MOST_WINDOWS = 8  # whose arithmetic is shown
-_FORMULA = """<math display="block"><mtable columnalign="left">
+_FORMULA = """<math display="block"><mtable columnalign="left" displaystyle="true">
 <mtr><mtd><msub><mi>n</mi><mtext>out</mtext></msub><mo>=</mo><mrow><mo>⌊</mo><mfrac><mrow><mi>n</mi><mo>+</mo><mn>2</mn>
 <mi>p</mi><mo>−</mo><mi>d</mi><mo>(</mo><mi>k</mi><mo>−</mo><mn>1</mn><mo>)</mo><mo>−</mo><mn>1</mn></mrow><mi>s</mi>
 </mfrac><mo>⌋</mo></mrow><mo>+</mo><mn>1</mn></mtd></mtr>
