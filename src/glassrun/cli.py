@@ -330,8 +330,11 @@ def report(
 
     if other is None and out is not None:
         raise ConfigError(f"--out {out}: only for two runs; the report of one is report.html in its own folder")
-    chosen = [runs.load(path, data_path=data_path) for path in (run, other) if path is not None]
-    written = write_report(chosen[0], tell=tell) if other is None else compare(*chosen, out, tell=tell)
+    first = runs.load(run, data_path=data_path)
+    if other is None:
+        written = write_report(first, tell=tell)
+    else:
+        written = compare(first, runs.load(other, data_path=data_path), out, tell=tell)
     typer.echo(f"report: {_shown(written)}")
 
 

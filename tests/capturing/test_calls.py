@@ -145,6 +145,32 @@ def test_rows_sum_to_one_and_masks_do_not_leak(heads, queries, keys, floating, s
     assert found.proof < 1e-5
 
 
+@settings(max_examples=25)
+@given(st.data())
+def test_what_is_chosen_is_that_part_of_the_whole_however_it_is_written(data):
+    groups, times, queries, keys = (data.draw(st.integers(1, 4)) for _ in range(4))
+    heads = groups * times
+    query = drawn(2, heads, queries, 3, seed=data.draw(st.integers(0, 99)))
+    key, value = drawn(2, groups, keys, 3), drawn(2, groups, keys, 2, seed=2)
+    chosen = {
+        "heads": data.draw(st.lists(st.integers(-heads, heads - 1), min_size=1, max_size=3)),
+        "queries": data.draw(st.lists(st.integers(-queries, queries - 1), min_size=1, max_size=3)),
+    }
+
+    def fused(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    def written(q, k, v):
+        return (q @ k.repeat_interleave(times, 1).mT / 3**0.5).softmax(-1) @ v.repeat_interleave(times, 1)
+
+    whole = expected(query, key)
+    for call in (fused, written):
+        found = seen(call, query, key, value, **chosen)
+        torch.testing.assert_close(found.weights, whole[:, chosen["heads"]][:, :, chosen["queries"]])
+        assert found.proof < 1e-5
+        assert (found.num_heads, found.num_key_value_heads) == (heads, groups)
+
+
 def test_a_causal_bias():
     from torch.nn.attention.bias import causal_lower_right
 
@@ -285,6 +311,7 @@ def test_written_with_products_of_all_kinds():
         "einsum": lambda q, k, v: torch.einsum(
             "bhqk,bhkd->bqhd", (torch.einsum("b h i d, b h j d -> b h i j", q, k) / D_K**0.5).softmax(dim=-1), v
         ),
+        "turned": lambda q, k, v: torch.matmul(v.mT, (q @ k.mT / D_K**0.5).softmax(-1).permute(0, 1, 3, 2)).mT,
         "cast": lambda q, k, v: (q @ k.mT / D_K**0.5).softmax(-1, dtype=torch.float64).type_as(v) @ v,
     }
     for way, call in ways.items():
@@ -329,9 +356,26 @@ def test_a_softmax_that_is_no_attention():
         lambda x: (x @ table).softmax(-1) @ table.T,  # a product with parameters is a projection
         lambda x: (x @ x.mT).softmax(-2) @ x,  # over the queries
         lambda x: (x @ x.mT).log_softmax(-1) @ x,
+        lambda x: (x @ x.mT).softmax(-1).mT @ x,  # the keys' sums over the queries
     ):
         with pytest.raises(CaptureError, match="no attention call was seen"):
             capture(Calls(call), x)
+
+
+def test_scores_with_one_more_column_that_is_no_key():
+    """As attention sinks have it (GPT-OSS): a share of the weights goes to nothing."""
+    query, key, value = heads_of(keys=QUERIES)
+    sinks = torch.zeros(BATCH, HEADS, QUERIES, 1)
+    later = torch.full((QUERIES, QUERIES), -math.inf).triu(1)
+
+    def call(q, k, v):
+        return torch.cat([q @ k.mT / D_K**0.5 + later, sinks], -1).softmax(-1)[..., :-1] @ v
+
+    found = seen(call, query, key, value)
+    exponents = (torch.einsum("bhqd,bhkd->bhqk", query, key) / D_K**0.5 + later).exp()
+    torch.testing.assert_close(found.weights, exponents / (1 + exponents.sum(-1, keepdim=True)))
+    assert found.masking == "causal"
+    assert found.proof < 1e-5
 
 
 # --- dropout ---------------------------------------------------------------------------------------------------------
@@ -343,6 +387,8 @@ def test_weights_are_those_before_dropout_and_there_is_no_proof():
     for call in (
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=0.5),
         lambda q, k, v: F.dropout((q @ k.mT / D_K**0.5).softmax(-1), 0.5) @ v,
+        lambda q, k, v: v.mT @ F.dropout((q @ k.mT / D_K**0.5).softmax(-1).mT, 0.5),
+        lambda q, k, v: v.mT @ F.dropout((q @ k.mT / D_K**0.5).softmax(-1), 0.5).mT,
         lambda q, k, v: nn.Dropout(0.5)((q @ k.mT / D_K**0.5).softmax(-1)).to(v.dtype).view(2, 6, 5, 7) @ v,
     ):
         found = seen(call, query, key, value)
@@ -378,6 +424,20 @@ def test_cross_attention_between_two_stacks_that_read_the_same_tokens():
     found = capture(Model(), drawn(BATCH, QUERIES, D_MODEL)).attention
     assert list(found) == ["", "#2", "#3", "#4"]
     assert [each.kind for each in found.values()] == ["self", "self", "cross", "self"]
+
+
+def test_a_learned_query_asks_another_sequence():
+    class Pooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(drawn(1, D_MODEL))
+
+        def forward(self, x):
+            return (self.query @ x.mT).softmax(-1) @ x
+
+    found = capture(Pooling(), drawn(BATCH, KEYS, D_MODEL)).attention[""]
+    assert (found.kind, found.weights.shape) == ("cross", (BATCH, 1, 1, KEYS))
+    assert found.proof < 1e-5
 
 
 def test_keys_from_a_cache_are_of_the_same_sequence():

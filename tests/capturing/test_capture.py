@@ -222,6 +222,19 @@ def test_of_100000_tokens_the_whole_is_refused_before_anything_is_computed():
     assert "queries=[…] or heads=[…] (one row of one head takes 391 KiB)" in str(error.value)
 
 
+def test_a_row_over_100000_keys_is_cheap():
+    class Searching(nn.Module):
+        def forward(self, query, keys):
+            return F.scaled_dot_product_attention(query, keys, keys)
+
+    query, keys = (torch.randn(1, 2, n, 3, generator=torch.Generator().manual_seed(n)) for n in (5, 100_000))
+    found = capture(Searching(), (query, keys), queries=[-1], budget=10**6).attention[""]
+    torch.testing.assert_close(found.weights, (query[:, :, 4:] @ keys.mT / 3**0.5).softmax(-1))
+    assert found.proof < 1e-5
+    with pytest.raises(CaptureError, match=r"would take 3\.81 MiB; the budget is 977 KiB"):
+        capture(Searching(), (query, keys), budget=10**6)
+
+
 @pytest.mark.long
 def test_a_row_of_100000_tokens():
     x = torch.randn(1, 1, 100_000, 2, generator=torch.Generator().manual_seed(1))
@@ -260,6 +273,8 @@ def test_the_budget_counts_maps_and_activations_together(model):
         ({"queries": []}, "give a list of whole numbers"),
         ({"heads": [0.5]}, "give a list of whole numbers"),
         ({"heads": 2}, "give a list of whole numbers"),
+        ({"budget": "1 GB"}, "give a positive number of bytes"),
+        ({"budget": 0}, "give a positive number of bytes"),
     ],
 )
 def test_asking_for_what_is_not_there(model, asked, message):
@@ -319,6 +334,18 @@ def test_no_attention_is_an_error_only_where_it_is_asked_for():
     assert dict(capture(model, x, activations="0").attention) == {}
     with pytest.raises(CaptureError, match="no attention call was seen in '0'"):
         capture(model, x, attention="0", activations="0")
+
+
+def test_a_model_that_takes_care_of_errors_hides_none():
+    class Careful(nn.Module):
+        def forward(self, x):
+            try:
+                return F.scaled_dot_product_attention(x, x, x)
+            except Exception:
+                return x
+
+    with pytest.raises(CaptureError, match="the budget is 1 bytes"):
+        capture(Careful(), torch.randn(1, 2, 5, 3), budget=1)
 
 
 def test_what_is_no_model():

@@ -113,6 +113,21 @@ def test_in_training_mode(case):
         assert each.proof != each.proof  # dropout is active
 
 
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # versions before know no other
+@pytest.mark.parametrize("way", ["eager", "sdpa"])
+def test_with_keys_and_values_from_a_cache(way):
+    kind, config, values, _, _ = CASES["llama"]
+    model = make(kind, config, **values, attn_implementation=way)
+    whole = capture(model, TOKENS).attention
+    with torch.no_grad():
+        before = model(TOKENS[:, :-1], use_cache=True).past_key_values
+    found = capture(model, {"input_ids": TOKENS[:, -1:], "past_key_values": before}).attention
+    assert list(found) == list(whole)
+    for name, each in found.items():
+        torch.testing.assert_close(each.weights, whole[name].weights[:, :, -1:], rtol=1e-4, atol=1e-5)
+        assert (each.kind, each.num_key_value_heads) == ("self", 2)
+
+
 def test_convolutional_networks_have_activations():
     resnet = make("ResNetForImageClassification", "ResNetConfig", **RESNET)
     seen = capture(resnet, IMAGES, activations=["resnet.encoder.stages.*", "resnet"])

@@ -126,6 +126,15 @@ def test_the_encoder_in_evaluation_whose_one_kernel_calls_no_modules():
     assert list(without.activations) == ["layers.0.linear1", "layers.1.linear1"]
 
 
+def test_an_exported_program():
+    layer = nn.TransformerEncoderLayer(12, 4, 13, batch_first=True).eval()
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
+    exported = torch.export.export(layer, (x,)).module()
+    (found,) = capture(exported, x).attention.values()
+    torch.testing.assert_close(found.weights, capture(layer, x).attention["self_attn"].weights)
+    assert (found.kind, found.num_heads) == ("self", 4)
+
+
 def test_timm():
     timm = pytest.importorskip("timm", reason="needs timm, which is not installed")
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()

@@ -19,7 +19,7 @@ from torch import nn
 from glassrun.capturing.capture import capture
 from glassrun.errors import BadInput, ConfigError, DataError, MissingDependency
 from glassrun.integrations.notebook import Inline, view
-from glassrun.look import views
+from glassrun.look import inside, views
 from glassrun.look.page import Figure, Part, Table
 from glassrun.models.cnn import CNN
 from glassrun.run import Run
@@ -34,6 +34,12 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a"
 def runs(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("inline")
     return {name: trained(made.recipe(name), folder / name) for name in ("odd-lm", "odd-pairs")}
+
+
+@pytest.fixture(autouse=True)
+def _one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still pictures of further layers take time and show the same."""
+    monkeypatch.setattr(inside, "_SHOWN_LAYERS", 1)
 
 
 def images(html: str) -> list[ElementTree.Element]:
@@ -152,14 +158,19 @@ def published(code: str, names: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("anywidget")
-def test_a_cell_publishes_a_widget_with_the_pictures_beside_it() -> None:
+def test_a_cell_publishes_a_widget_and_the_pictures_that_it_hides() -> None:
     first, second = published("shown", {"shown": Inline(part("x"))})
-    assert "application/vnd.jupyter.widget-view+json" in first
-    assert len(images(first["text/html"])) == 3
+    assert set(first) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     assert first["text/plain"] == "<<b>x</b>: 3 figures, to see in a notebook>"
-    still = re.fullmatch(r"<noscript>(.*)</noscript>", second["text/html"], re.DOTALL)
-    assert still is not None
-    assert len(images(still[1])) == 3
+    assert len(images(second["text/html"])) == 3
+    again = published("shown", {"shown": Inline(part("x"))})[1]
+    assert key_of(again) != key_of(second)
+
+
+def key_of(output: dict[str, Any]) -> str:
+    found = re.match(r'<div data-glassrun="(\w+)">', output["text/html"])
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.usefixtures("anywidget")
@@ -188,49 +199,52 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-@pytest.mark.usefixtures("anywidget")
-def test_two_in_one_notebook_do_not_meet(browser: Any, tmp_path: Path) -> None:
-    """Each is drawn where it stands and touched alone; one goes, the other stays."""
-    widgets = [Inline(part(word)).widget() for word in "xy"]
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two outputs as a notebook lays them out: where each widget goes, and the pictures that it hides."""
+    keys = ["first", "second"]
+    widgets = [Inline(part(key)).widget(replaces=key) for key in keys]
     states = json.dumps([{"html": widget.html, "views": widget.views} for widget in widgets]).replace("<", r"\u003c")
     module = base64.b64encode(widgets[0]._esm.encode()).decode()
-    page = tmp_path / "two.html"
+    outputs = "".join(
+        f'<div class="cell"></div><div data-glassrun="{key}">{Inline(part(key))._repr_html_()}</div>' for key in keys
+    )
+    page = tmp_path_factory.mktemp("notebook") / "two.html"
     page.write_text(
-        '<meta charset="utf-8"><div class="cell"></div><div class="cell"></div><script type="module">\n'
+        f'<meta charset="utf-8"><style>{widgets[0]._css}</style>{outputs}<script type="module">\n'
         f'const {{ default: {{ render }} }} = await import("data:text/javascript;base64,{module}");\n'
         f"const states = {states};\n"
         'const cells = document.querySelectorAll(".cell");\n'
         "window.ends = states.map((state, i) => render({ model: { get: (name) => state[name] }, el: cells[i] }));\n"
         "</script>"
     )
-    found = opened(browser, page)
+    return page
+
+
+def visible(page: Any, key: str) -> int:
+    """How many of an output's still pictures are to be seen."""
+    return sum(image.is_visible() for image in page.locator(f'[data-glassrun="{key}"] img').all())
+
+
+@pytest.mark.usefixtures("anywidget")
+def test_two_in_one_notebook_do_not_meet(browser: Any, notebook: Path) -> None:
+    """Each is drawn where it stands and touched alone; one goes, its pictures come back, the other stays."""
+    found = opened(browser, notebook)
     first, second = found.page.locator(".cell").all()
     assert [cell.locator(".glass").count() for cell in (first, second)] == [1, 1]
-    untouched = second.inner_text()
-    stage = first.locator(".stage")
-    box = stage.bounding_box()
-    before = first.inner_text()
-    found.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert (visible(found.page, "first"), visible(found.page, "second")) == (0, 0)
+    before, untouched = first.inner_text(), second.inner_text()
+    first.locator(".stage").hover()
     assert first.inner_text() != before
     assert second.inner_text() == untouched
     found.page.evaluate("ends[0]()")
     assert [cell.locator(".glass").count() for cell in (first, second)] == [0, 1]
+    assert (visible(found.page, "first"), visible(found.page, "second")) == (3, 0)
     assert found.wrong == []
 
 
 @pytest.mark.usefixtures("anywidget")
-@pytest.mark.parametrize("state", [True, False], ids=["with the widget's state", "without it"])
-@pytest.mark.parametrize("script", [True, False], ids=["JavaScript on", "JavaScript off"])
-def test_a_notebook_written_as_html_shows_each_picture_once(
-    state: bool, script: bool, browser: Any, tmp_path: Path
-) -> None:
-    """As nbconvert writes it: the widget's mark where the notebook has its state, else the HTML beside it."""
-    shown = Inline(part("x"))
-    first, second = published("shown", {"shown": shown})
-    mark = '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>'
-    page = tmp_path / "export.html"
-    page.write_text(f'<meta charset="utf-8">{mark if state else first["text/html"]}{second["text/html"]}')
-    found = opened(browser, page, java_script_enabled=script)
-    visible = sum(image.is_visible() for image in found.page.locator("img").all())
-    assert visible == (0 if state and script else 3)
+def test_without_javascript_the_pictures_are_there(browser: Any, notebook: Path) -> None:
+    found = opened(browser, notebook, java_script_enabled=False)
+    assert (visible(found.page, "first"), visible(found.page, "second")) == (3, 3)
     assert found.wrong == []

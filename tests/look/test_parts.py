@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from glassrun.look.page import Part, Table
 from glassrun.look.parts import model_parts
@@ -83,3 +84,12 @@ def test_feature_maps_can_all_be_chosen(made: Made) -> None:
         "features.2: 13 maps of 4 × 4",
     ]
     assert [array.shape for array in view.arrays.values()] == [(1, 8, 8), (5, 8, 8), (13, 4, 4)]
+
+
+def test_a_model_in_which_nothing_can_be_seen_says_so(made: Made) -> None:
+    state = state_of(made, "odd-cnn")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    parts = {part.title: part for part in model_parts(model, state.task, state.dataset, without={"cnn-architecture"})}
+    assert {"The network", "Confusion matrix"} == set(parts)
+    (note,) = parts["The network"].notes
+    assert note.startswith("No attention is shown: no attention call was seen")

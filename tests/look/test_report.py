@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,31 @@ import pytest
 
 import glassrun as api
 from glassrun.config import SCHEDULES
-from glassrun.errors import RunFolderError
+from glassrun.errors import DataError, RunFolderError
+from glassrun.look.exhibits import registry
+from glassrun.look.exhibits.base import Material
 from glassrun.look.exhibits.registry import EXHIBITS
+from glassrun.look.page import Part
 from glassrun.look.report import _AFTER_WARMUP
 from glassrun.record.run_folder import RunFolder
 from in_browser import opened
 from support import Made, glassrun
 
+HOSTILE = "<script>document.title='pwned'</script> <b>glass</b> $x_1$ & "
+
 
 @pytest.fixture(scope="module")
 def reports(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The report of a small run of each kind; the language model has read a text that would like to be markup."""
     folder = tmp_path_factory.mktemp("reports")
-    names = ("odd-cnn", "odd-lm", "odd-pairs")
-    return {name: api.report(api.train(made.recipe(name), out=folder / name, workers=1)) for name in names}
+    text = folder / "text.txt"
+    text.write_text(HOSTILE * 60)
+    recipes = {
+        "odd-cnn": made.recipe("odd-cnn"),
+        "odd-lm": made.recipe("odd-lm", **{"data.path": str(text)}),
+        "odd-pairs": made.recipe("odd-pairs"),
+    }
+    return {name: api.report(api.train(recipe, out=folder / name, workers=1)) for name, recipe in recipes.items()}
 
 
 COMMON = ["Loss and learning rate", "The same bits again", "Config", "Data and environment"]
@@ -85,35 +99,46 @@ def test_shows_the_numbers_of_the_run(browser: Any, reports: dict[str, Path]) ->
     assert sum(counts) >= test["examples"]  # the counts, and the names of the classes
 
 
-def test_what_a_text_says_is_no_markup(browser: Any, made: Made, tmp_path: Path) -> None:
-    hostile = "<script>document.title='pwned'</script> <b>glass</b> $x_1$ & "
-    tmp_path.joinpath("text.txt").write_text(hostile * 60)
-    recipe = made.recipe("odd-lm", **{"data.path": str(tmp_path / "text.txt"), "train.steps": 2})
-    made_page = opened(browser, api.report(api.train(recipe, out=tmp_path / "run", workers=1)))
-    assert made_page.wrong == []
-    assert "odd-lm" in made_page.page.title()
+def test_what_a_text_says_is_no_markup(browser: Any, reports: dict[str, Path]) -> None:
+    made = opened(browser, reports["odd-lm"])
+    assert made.wrong == []
+    assert "odd-lm" in made.page.title()
+    assert "<script>" in made.page.inner_text("section:has(h2:text('What it writes')) pre")
 
 
-def test_data_that_are_gone_are_said(made: Made, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_bytes((made.folder / "text.txt").read_bytes())
-    run = api.train(
-        made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), out=tmp_path / "run", workers=1
-    )
-    text.rename(tmp_path / "moved.txt")
-    told: list[str] = []
-    page = api.report(api.load(run.path), tell=told.append).read_text()
-    assert "The model is not looked into here" in page
-    assert "text.txt" in page
-    assert "Loss and learning rate" in page
-    assert len(told) == 1
-    assert "text.txt" in told[0]
-    done = glassrun("report", run.path)
+def test_data_that_are_gone_are_said(reports: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(reports["odd-lm"].parent, tmp_path / "run")
+    text, moved = reports["odd-lm"].parents[1] / "text.txt", tmp_path / "moved.txt"
+    text.rename(moved)
+    try:
+        done = glassrun("report", path)
+        page = (path / "report.html").read_text(encoding="utf-8")
+        found = api.report(api.load(path, data_path=str(moved))).read_text(encoding="utf-8")
+    finally:
+        moved.rename(text)
     assert done.code == 0
-    assert f"note: {told[0]}" in done.err
-    found = glassrun("report", run.path, "--data-path", tmp_path / "moved.txt")
-    assert (found.code, found.err) == (0, "")
-    assert "The model is not looked into here" not in (run.path / "report.html").read_text()
+    assert done.err.startswith("note: The model is not looked into here: ")
+    assert str(text) in done.err
+    assert len(done.err.splitlines()) == 1
+    assert "The model is not looked into here" in page
+    assert "Loss and learning rate" in page
+    assert "The model is not looked into here" not in found
+
+
+def test_an_exhibit_that_cannot_be_made_says_why_in_its_place(
+    reports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(_: Material) -> Part:
+        raise DataError("the picture is torn")
+
+    first = next(iter(EXHIBITS.values()))
+    broken = {"broken": replace(first, title="Broken", question="Why?", fits=lambda _: True, make=make)}
+    monkeypatch.setattr(registry, "EXHIBITS", broken)
+    run = api.load(shutil.copytree(reports["odd-cnn"].parent, tmp_path / "run"))
+    page = api.report(run).read_text(encoding="utf-8")
+    assert "<h2>Broken</h2>" in page
+    assert "Not shown of this run: the picture is torn" in page
+    assert "<h2>The network</h2>" in page  # the exhibit that would show it is not there
 
 
 def test_every_schedule_is_told_in_words() -> None:

@@ -106,14 +106,18 @@ class Fused(AttentionCall):
 
 @dataclass(frozen=True, kw_only=True)
 class Written(AttentionCall):
-    """Attention written out, softmax and product: the weights are the model's own tensor, before dropout."""
+    """Attention written out, softmax and product: the weights are the model's own tensor, before dropout.
+
+    Arguments:
+        blocked: Bool[..., query, key], where the scores were masked; None for nowhere.
+    """
 
     own: Float[Tensor, "batch heads query key"]
-    found_masking: Masking
+    blocked: Tensor | None
 
     @property
     def masking(self) -> Masking:
-        return self.found_masking
+        return masking_of(self.blocked, self.own.shape[2])
 
     def weights(self, heads: Tensor, queries: Tensor) -> Float[Tensor, "batch chosen_heads chosen_queries key"]:
         kind = torch.promote_types(self.own.dtype, torch.float32)

@@ -2,7 +2,7 @@
 
 Three ways to attention are known: `F.scaled_dot_product_attention`; `F.multi_head_attention_forward`, whose body is one
 of the other two between projections; and attention written out, a softmax over the last axis of a product of two
-computed tensors, itself the left factor of a product with a computed tensor.
+computed tensors, multiplied with a computed tensor.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torch.overrides import TorchFunctionMode
 
 from glassrun.capturing import functions
 from glassrun.capturing.attentions import AttentionCall, Fused, Written, folded_heads, four_axes, split_lead
-from glassrun.capturing.equations import Equation
 from glassrun.capturing.flow import Flow, Origin, bare, latest
 from glassrun.capturing.functions import Factors
-from glassrun.capturing.maps import Kind, Masking
-from glassrun.capturing.masking import MASKED, masking_of
+from glassrun.capturing.maps import Kind
+from glassrun.capturing.masking import MASKED
+from glassrun.capturing.products import Product, second_product
+from glassrun.capturing.selection import Chosen
 from glassrun.errors import CaptureError
 
 _SDPA = "torch.nn.functional.scaled_dot_product_attention"
 _MULTI_HEAD = "torch.nn.functional.multi_head_attention_forward"
 _WRITTEN = "softmax · V, written out"
-Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries
 
 
 class Place(Protocol):
@@ -64,17 +64,28 @@ class _MultiHead:
 
 
 class Attention(TorchFunctionMode):
-    """Hands each attention call to its place."""
+    """Hands each attention call to its place.
+
+    Attributes:
+        refused: the error that ended the pass, for the model may hide it.
+    """
 
     def __init__(self, place: Place, flow: Flow) -> None:
         super().__init__()
         self._place, self._flow = place, flow
         self._inside: _MultiHead | None = None
+        self.refused: CaptureError | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
+        try:
+            return self._call(func, args, kwargs or {})
+        except CaptureError as error:
+            self.refused = error
+            raise
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if func in functions.FUSED:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
@@ -148,13 +159,15 @@ class Attention(TorchFunctionMode):
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         factors = functions.factors_of(bare(name), args, kwargs)
-        if factors is None or functions.is_parameter(factors.right):
+        if factors is None:
             return self._other(func, name, args, kwargs)
         left, right = self._flow.of(factors.left), self._flow.of(factors.right)
-        if left.are_weights and factors.right.ndim >= 2:
-            equation = Equation.of(factors.equation) if factors.equation else None
-            if factors.equation is None or equation:
-                return self._written(factors, equation, func, args, kwargs)
+        product = second_product(factors, left, right)
+        if product is not None:
+            output = func(*args, **kwargs)
+            self._written(left if left.softmaxed else right, factors, product, output)
+            return output
+        if left.softmaxed or right.softmaxed or functions.is_parameter(factors.right):
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
         self._flow.mark(output, Origin(latest((left, right)), (left.sequence, right.sequence)))
@@ -167,51 +180,53 @@ class Attention(TorchFunctionMode):
         if origin.factors is None or axis not in (-1, scores.ndim - 1) or scores.ndim < 2:
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        found: Masking = "none"
+        blocked = None
         if self._place.wanted():
             with _aside(scores.device.type):
-                tokens = scores.shape[-1] - (self._inside.added if self._inside else 0)
-                found = masking_of(scores[..., :tokens] <= MASKED, scores.shape[-2])
-        self._flow.mark(output, Origin(origin.sequence, origin.factors, found))
+                blocked = scores <= MASKED
+                blocked = blocked if blocked.any() else None
+        self._flow.mark(output, Origin(origin.sequence, origin.factors, softmaxed=True, blocked=blocked))
         return output
 
     def _dropout(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
         active = given.get("p", 0.5) > 0 and given.get("training", given.get("train", True))
         origin = self._flow.of(given.get("input"))
-        if not origin.are_weights:
+        if not origin.softmaxed:
             return self._other(func, name, args, kwargs)
         output = func(*args, **kwargs)
-        if active and output is given["input"]:  # in place: the weights are gone
+        if not active:
+            self._flow.mark(output, origin)
+        elif output is given["input"]:  # in place: the weights are gone
             self._flow.mark(output, Origin(origin.sequence))
         else:
-            self._flow.mark(output, replace(origin, undropped=given["input"]) if active else origin)
+            with _aside(output.device.type):
+                before = given["input"].mT if origin.turned else given["input"]
+            self._flow.mark(output, replace(origin, undropped=before))
         return output
 
-    def _written(self, factors: Factors, equation: Equation | None, func: Any, args: Any, kwargs: Any) -> Any:
-        output = func(*args, **kwargs)
+    def _written(self, origin: Origin, factors: Factors, product: Product, output: Tensor) -> None:
         if self._place.attends():
-            origin, value = self._flow.of(factors.left), factors.right
-            weights = factors.left if origin.undropped is None else origin.undropped
             with _aside(output.device.type):
-                rows = (value, output) if equation is None else (equation.values(value), equation.outputs(output))
-                lead, (queries, keys) = rows[1].shape[:-2], weights.shape[-2:]
+                weights = product.weights(factors) if origin.undropped is None else origin.undropped
+                rows = product.outputs(output)
+                lead, (queries, keys) = rows.shape[:-2], weights.shape[-2:]
                 heads = self._heads_in(lead, queries)
                 chosen = self._place.choose(*split_lead(lead, heads), queries, keys)
                 assert origin.factors is not None, "weights began as scores"
-                assert origin.masking is not None, "weights came from a softmax"
+                # Beside the last keys that are no tokens, or were cut off after the softmax.
+                tokens = keys - (self._inside.added if self._inside else 0)
                 call = Written(
                     function=self._name(_WRITTEN),
                     kind=self._kind(*origin.factors),
                     dropped=origin.undropped is not None,
                     own=four_axes(weights.expand(*lead, queries, keys), lead, heads),
-                    value=four_axes(rows[0], lead, heads),
-                    output=four_axes(rows[1], lead, heads),
-                    found_masking=origin.masking,
+                    value=four_axes(product.values(factors), lead, heads),
+                    output=four_axes(rows, lead, heads),
+                    blocked=None if origin.blocked is None else origin.blocked[..., :tokens],
                 )
                 self._place.keep(call, chosen)
         self._flow.mixed(output)
-        return output
 
     def _heads_in(self, lead: torch.Size, queries: int) -> int:
         if len(lead) != 1:

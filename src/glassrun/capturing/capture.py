@@ -67,14 +67,16 @@ def capture(
         modules.check(names_of(model))
     _check_open(model, *wanted)
     keeper = Keeper(model, *wanted, numbers(heads, "heads"), numbers(queries, "queries"), Budget(budget))
-    seeing = Attention(keeper, Flow((positional, named))) if attention else nullcontext()
-    with unchanged(model), keeper.path.watching(model), seeing:
+    seeing = Attention(keeper, Flow((positional, named))) if attention else None
+    with unchanged(model), keeper.path.watching(model), seeing or nullcontext():
         try:
             output = model(*positional, **named)
         except CaptureError:
             raise
         except Exception as error:
             raise _failure(keeper.path.described(), error) from error
+    if seeing and seeing.refused:
+        raise seeing.refused
     _check_found(keeper, *wanted)
     return Captured(keeper.maps, keeper.outputs, tuple(keeper.layers), output)
 
@@ -139,7 +141,7 @@ def _failure(where: str, error: Exception) -> CaptureError:
 def _check_found(keeper: Keeper, attention: Modules, activations: Modules) -> None:
     """Everything that was asked for is there."""
     some_other = ", ".join(dict.fromkeys(name or "the model itself" for name in keeper.attending)) or "no module"
-    if attention.patterns is True and not keeper.attending and not activations:
+    if attention.patterns is True and not keeper.maps and not activations:
         raise CaptureError(
             "no attention call was seen in the model. Seen are F.scaled_dot_product_attention, "
             "F.multi_head_attention_forward, and a softmax over a product that is multiplied with values; kernels of "

@@ -16,8 +16,6 @@ from weakref import ref
 
 from torch import Tensor
 
-from glassrun.capturing.maps import Masking
-
 # fmt: off
 # Under these functions and methods each element of scores or weights stays what it is.
 _RESHAPING = frozenset((
@@ -29,6 +27,8 @@ _KEEPING = _RESHAPING | frozenset((
     "add", "sub", "rsub", "radd", "mul", "rmul", "div", "truediv", "masked_fill", "where", "clamp", "maximum", "tanh",
     "nan_to_num", "expand", "getitem", "cat",
 ))
+# Under these queries and keys of weights may change places.
+_TURNING = frozenset(("transpose", "swapaxes", "swapdims", "permute", "movedim", "get"))
 # fmt: on
 
 
@@ -39,18 +39,18 @@ class Origin:
     Attributes:
         sequence: its number; later ones are larger, those of inputs are negative.
         factors: of scores and weights: the sequences of the queries and the keys in whose product they began.
-        masking: of weights: what the scores were that the softmax was taken of.
-        undropped: of weights after dropout: the weights before.
+        softmaxed: whether they are weights already.
+        blocked: of weights: where the scores were masked; None for nowhere, or where nobody wants to know.
+        undropped: of weights after dropout: the weights before, [..., query, key].
+        turned: of weights: whether queries and keys have changed places.
     """
 
     sequence: int | None
     factors: tuple[int | None, int | None] | None = None
-    masking: Masking | None = None
+    softmaxed: bool = False
+    blocked: Tensor | None = None
     undropped: Tensor | None = None
-
-    @property
-    def are_weights(self) -> bool:
-        return self.masking is not None
+    turned: bool = False
 
 
 UNKNOWN = Origin(None)
@@ -93,7 +93,7 @@ class Flow:
         known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
         if not known:
             return
-        kept = _kept(bare(function), known, results[0])
+        kept = _kept(bare(function), known, arguments[:1], results[0])
         origin = Origin(latest(known)) if kept is None else replace(kept, sequence=latest(known))
         for result in results:
             self.mark(result, origin)
@@ -102,15 +102,23 @@ class Flow:
                 self.mark(result._base, origin)
 
 
-def _kept(function: str, known: list[Origin], result: Tensor) -> Origin | None:
+def _kept(function: str, known: list[Origin], arguments: tuple[Any, ...], result: Tensor) -> Origin | None:
     """Of the arguments the scores or weights that the result still is."""
-    if function not in _KEEPING:
+    origin = next((origin for origin in known if origin.factors), None)
+    if origin is not None and origin.softmaxed and function in _TURNING:
+        return replace(origin, turned=not origin.turned) if _is_turned(next(tensors_in(arguments)), result) else None
+    if origin is None or function not in _KEEPING:
         return None
-    origin = next((origin for origin in known if origin.are_weights or origin.factors), None)
-    if origin is None or origin.undropped is None:
+    if origin.undropped is None:
         return origin
     # What is done to weights after dropout is not done to those before; but a shape is soon given.
     return replace(origin, undropped=origin.undropped.reshape(result.shape)) if function in _RESHAPING else None
+
+
+def _is_turned(x: Tensor, result: Tensor) -> bool:
+    """Whether the last two axes have changed places, and no more."""
+    order = [*range(x.ndim - 2), x.ndim - 1, x.ndim - 2]
+    return all(result.size(i) == x.size(j) and result.stride(i) == x.stride(j) for i, j in enumerate(order))
 
 
 def latest(origins: Iterable[Origin]) -> int | None:

@@ -6,12 +6,20 @@ import inspect
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 
 PRODUCTS = frozenset(("matmul", "rmatmul", "bmm", "baddbmm", "einsum"))
 
+FUSED = frozenset(
+    (
+        F.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention.default,  # as exported programs call it
+    )
+)
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _SDPA_DEFAULTS = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": None, "enable_gqa": False}
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)

@@ -13,10 +13,8 @@ from glassrun.capturing.attentions import AttentionCall
 from glassrun.capturing.layers import are_layers, described
 from glassrun.capturing.maps import AttentionMap, Layer, numbered
 from glassrun.capturing.path import Path
-from glassrun.capturing.selection import Budget, Modules, places, size
+from glassrun.capturing.selection import Budget, Chosen, Modules, places, size
 from glassrun.errors import CaptureError
-
-Chosen = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class Keeper:

@@ -11,6 +11,7 @@ from torch import nn
 from glassrun.errors import CaptureError, nearest
 
 Names = bool | str | Sequence[str]
+Chosen = tuple[tuple[int, ...], tuple[int, ...]]  # heads and queries of one map
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,15 @@ def numbers(given: Sequence[int] | None, option: str) -> tuple[int, ...] | None:
 
 
 class Budget:
-    """Counts bytes before they are taken."""
+    """Counts bytes before they are taken.
 
-    def __init__(self, limit: int) -> None:
+    Raises:
+        CaptureError: the limit is no positive number.
+    """
+
+    def __init__(self, limit: float) -> None:
+        if not isinstance(limit, int | float) or not limit > 0:
+            raise CaptureError(f"budget={limit!r}: give a positive number of bytes")
         self._limit, self._taken = limit, 0
 
     def take(self, count: int, what: str, instead: str) -> None:

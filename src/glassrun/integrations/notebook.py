@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -29,7 +30,10 @@ function render({ model, el }) {
   el.innerHTML = model.get("html");
   const holders = el.querySelectorAll(".glassrun-live");
   const ends = model.get("views").map((payload, place) => draw(holders[place], payload));
-  return () => ends.forEach((end) => end());
+  return () => {
+    ends.forEach((end) => end());
+    el.replaceChildren();
+  };
 }
 export default { render };
 """
@@ -42,8 +46,9 @@ _STYLE = (
 class Inline:
     """A part of a page that a notebook shows where it stands at the end of a cell.
 
-    With anywidget it is live, and a picture stands in for it wherever the notebook is read without JavaScript; without
-    anywidget the picture is all there is.
+    With anywidget it is live, and pictures stand in for it wherever it cannot be drawn: without JavaScript, in a saved
+    notebook without the widget's state, in one that was written as HTML and is read without a network. Without
+    anywidget the pictures are all there is.
     """
 
     def __init__(self, part: Part) -> None:
@@ -58,23 +63,23 @@ class Inline:
         return _html(self.part, _still)
 
     def _ipython_display_(self) -> None:
+        """The widget, then the pictures, which the widget hides once it is drawn: where it cannot be, they stay."""
         from IPython.display import HTML, display
 
-        still = self._repr_html_()
+        still, key = self._repr_html_(), secrets.token_hex(8)
         try:
-            live = self.widget()
+            live = self.widget(replaces=key)
         except MissingDependency:
             display(HTML(still))
             return
-        # A saved notebook may hold the widget's state or not. Readers with JavaScript get the widget or, without its
-        # state, the pictures beside it; readers without JavaScript get the pictures of `noscript`, and those alone.
-        bundle = {"text/plain": repr(self), "text/html": f'<div class="glassrun-beside">{still}</div>'}
-        display({**bundle, **live._repr_mimebundle_()[0], **bundle}, raw=True)
-        hidden = "<style>.glassrun-beside { display: none; }</style>"
-        display(HTML(f"<noscript>{hidden}{still}</noscript>"))
+        display({**live._repr_mimebundle_()[0], "text/plain": repr(self)}, raw=True)
+        display(HTML(f'<div data-glassrun="{key}">{still}</div>'))
 
-    def widget(self) -> Any:
+    def widget(self, *, replaces: str = "") -> Any:
         """The same as an anywidget, for programs that lay out widgets themselves.
+
+        Arguments:
+            replaces: what is marked with this key, as `data-glassrun`, is hidden as long as the widget is shown.
 
         Raises:
             MissingDependency: anywidget is not installed.
@@ -85,12 +90,14 @@ class Inline:
         except ImportError:
             raise MissingDependency("anywidget", "a live figure in a notebook", extra="notebook") from None
 
-        shown = [figure for figure in self.part.figures if figure.view]
+        # A style, not a script's doing: it holds also for what is put on the page later.
+        hiding = f'<style>[data-glassrun="{replaces}"] {{ display: none; }}</style>' if replaces else ""
+        shown = [payload(figure.view) for figure in self.part.figures if figure.view]
         traits = {
             "_esm": static("glass.js") + _MODULE,
             "_css": static("glass.css"),
-            "html": traitlets.Unicode(_html(self.part, _live)).tag(sync=True),
-            "views": traitlets.List([payload(figure.view) for figure in shown if figure.view]).tag(sync=True),
+            "html": traitlets.Unicode(hiding + _html(self.part, _live)).tag(sync=True),
+            "views": traitlets.List(shown).tag(sync=True),
         }
         return type("GlassrunWidget", (anywidget.AnyWidget,), traits)()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _SHOWN_HEADS = 2  # in the static figure
 _SHOWN_PICTURES = 10
 _SHOWN_CAUSES = 20  # more are folded
+_LONGEST = 160  # characters of a cell
 
 Array = NDArray[Any]
 
@@ -61,13 +63,14 @@ def compare(a: Run, b: Run, out: Path | None = None, *, tell: Callable[[str], No
     notes: list[str] = []
     parts = [_differences(a, b, values), _together(a, b), _metrics(values), *_inside(a, b, notes)]
     page = render(
-        title=f"{values[0]['name']} and {values[1]['name']}",
-        subtitle=f"A is {a.path.name}, B is {b.path.name}",
+        title=f"{a.path.name} beside {b.path.name}",
+        subtitle=f"A is {a.path.name}, a run of {values[0]['name']}; B is {b.path.name}, one of {values[1]['name']}",
         parts=parts,
         notes=notes,
     )
-    for note in notes if tell else ():
-        tell(note)
+    if tell:
+        for note in notes:
+            tell(note)
     path = out or Path("compare.html")
     write_atomic(path, page.encode())
     return path
@@ -79,14 +82,15 @@ def compare(a: Run, b: Run, out: Path | None = None, *, tell: Callable[[str], No
 def _differences(a: Run, b: Run, values: Sequence[Mapping[str, Any]]) -> Part:
     """What is recorded of both, and every recorded difference that can have moved bits."""
     found = suspects(a.folder, b.folder)
-    rows = [(cause.kind, cause.what, cause.a, cause.b) for cause in found]
+    texts = [(f"{cause.kind} {cause.what}", cause.a, cause.b) for cause in found]
+    rows = [tuple(shorten(text, _LONGEST, placeholder=" …") for text in row) for row in texts]
     text = (
         f"{_count(len(rows), 'recorded thing')} that can move bits {'differs' if len(rows) == 1 else 'differ'} between "
         "the runs. What moves none is left out: folders, workers, how often something is written."
         if rows
         else "Nothing that is recorded of the runs and can move bits differs."
     )
-    head = ("kind", "what", "A", "B")
+    head = ("", "A", "B")
     tables = [Table([_row(name, key, values) for name, key in _KEPT], ("", "A", "B"), title="the runs")]
     if rows:
         tables.append(Table(rows[:_SHOWN_CAUSES], head, title="what differs"))
@@ -159,9 +163,8 @@ def _metrics(values: Sequence[Mapping[str, Any]]) -> Part:
             if name in ("step", "examples"):
                 continue
             numbers = x.get(name), y.get(name)
-            change = "" if None in numbers else f"{numbers[1] - numbers[0]:+.6f}"
             texts = ["" if number is None else metric_text(name, number) for number in numbers]
-            rows.append((split, name.replace("_", " "), *texts, change))
+            rows.append((split, name.replace("_", " "), *texts, _change(*numbers, percent=texts[0].endswith("%"))))
     steps = [next((found["step"] for found in of["metrics"].values()), None) for of in values]
     text = (
         f"The newest evaluations, after step {steps[0] or '–'} of A and step {steps[1] or '–'} of B."
@@ -170,6 +173,13 @@ def _metrics(values: Sequence[Mapping[str, Any]]) -> Part:
     )
     table = Table(rows, ("split", "metric", "A", "B", "B − A"), numbers=(2, 3, 4))
     return Part("Metrics", text, tables=[table] if rows else [])
+
+
+def _change(x: float | None, y: float | None, *, percent: bool) -> str:
+    """From A to B; of percentages in points."""
+    if x is None or y is None:
+        return ""
+    return f"{100 * (y - x):+.2f} points" if percent else f"{y - x:+.4f}"
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -302,6 +312,10 @@ def _attention(seen: Sequence[Seen], pairs: Sequence[Pair]) -> Iterator[Figure]:
         svg(drawn),
         "Attention",
         f"{readable(name)}: where each query looks in A, in B, and how far they are apart.",
+    )
+    yield Figure(
+        "",
+        description="The same for any layer and head, of A, of B, or their difference.",
         view=views.choice(
             "run",
             {
@@ -326,6 +340,10 @@ def _filters(seen: Sequence[Seen]) -> Iterator[Figure]:
         ),
         "Filters of the first layer",
         "Weights, red above zero and blue below; A and B on one scale, their difference on its own.",
+    )
+    yield Figure(
+        "",
+        description="The same filters, one at a time.",
         view=views.pictures([views.Pictures(band.title, band.maps, labels, signed=True) for band in bands]),
     )
 
@@ -349,6 +367,10 @@ def _maps(pairs: Sequence[Pair]) -> Iterator[Figure]:
         svg(drawn),
         "Feature maps",
         f"What the first filters of {readable(name)} make of the image; A and B on one scale.",
+    )
+    yield Figure(
+        "",
+        description="The same for any layer and filter, of A, of B, or their difference.",
         view=views.choice("run", {run: views.pictures(groups) for run, groups in options.items()}),
     )
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glassrun.capturing.capture import capture
-from glassrun.capturing.maps import AttentionMap, Captured
+from glassrun.capturing.maps import AttentionMap, Captured, Layer
 from glassrun.data.augment import Augmented
 from glassrun.data.encoding import ImageEncoding, PairEncoding
 from glassrun.data.pixels import LabelledImages
 from glassrun.data.source import Dataset
+from glassrun.errors import CaptureError
 from glassrun.look import answers, views
-from glassrun.look.capture import Layer, capturing
 from glassrun.look.figures.attention import attention as attention_figure
 from glassrun.look.figures.feature_maps import images as images_figure
 from glassrun.look.figures.positions import positions as positions_figure
@@ -53,11 +53,9 @@ def model_parts(
     batch = task.collate([dataset.splits[split].example(_chosen(dataset, split), 0)])
     inputs = _inputs(dataset, batch)
     convolutions = _convolutions(model)
-    captured = capture(model, inputs, activations=convolutions or False)
-    with torch.no_grad(), capturing(model) as seen:
-        model(*inputs)
-    if "cnn-architecture" not in without:
-        yield _network(model, seen.layers, inputs)
+    captured, unseen = _look_inside(model, inputs, convolutions)
+    if unseen or "cnn-architecture" not in without:
+        yield _network(model, captured.layers, inputs, unseen)
     encoding = dataset.encoding
     if isinstance(encoding, ImageEncoding):
         images = _images(dataset, split)
@@ -94,6 +92,16 @@ def _inputs(dataset: Dataset, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
     return (batch["inputs"][:, :_SHOWN_TOKENS],)
 
 
+def _look_inside(
+    model: nn.Module, inputs: tuple[Tensor, ...], convolutions: Sequence[str]
+) -> tuple[Captured, Sequence[str]]:
+    """What a forward pass shows, and what to say where its attention cannot be seen."""
+    try:
+        return capture(model, inputs, activations=convolutions or False), ()
+    except CaptureError as error:
+        return capture(model, inputs, attention=False, activations=convolutions or False), (str(error),)
+
+
 def _images(dataset: Dataset, split: str) -> LabelledImages:
     images = dataset.splits[split]
     if isinstance(images, Augmented):  # there is no other split
@@ -105,7 +113,7 @@ def _images(dataset: Dataset, split: str) -> LabelledImages:
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
-def _network(model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor]) -> Part:
+def _network(model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor], unseen: Sequence[str]) -> Part:
     total = sum(parameter.numel() for parameter in model.parameters())
     rows = [
         (layer.name, layer.kind, layer.settings, _shape(layer.shape), f"{layer.parameters:,}")
@@ -119,6 +127,7 @@ def _network(model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor]
         f"{type(model).__name__} with {total:,} parameters, layer by layer as one example goes through it. "
         f"Shapes begin with the batch of one.{shared}",
         tables=[Table([*start, *rows], ("layer", "kind", "settings", "output shape", "parameters"), numbers=(4,))],
+        notes=[f"No attention is shown: {why}" for why in unseen],
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from glassrun.errors import BadInput, RunFolderError
+from glassrun.errors import BadInput, CaptureError, RunFolderError
 from glassrun.look import snapshots, views
 from glassrun.look.exhibits.base import Material
 from glassrun.look.figures.curves import curves
@@ -200,7 +200,10 @@ def _looks(run: Run, notes: list[str]) -> Iterator[Part]:
         return
     exhibits = dict(_exhibits(run))
     shown = {name for name, part in exhibits.items() if part.figures}
-    yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset, without=shown)
+    try:
+        yield from model_parts(model, tasks.build(run.recipe.task, dataset), dataset, without=shown)
+    except CaptureError as error:
+        notes.append(f"The model is not looked into here: {error}")
     yield from exhibits.values()
 
 

@@ -16,7 +16,7 @@ from glassrun.look.figures.side_by_side import Band, attention, pictures
 from glassrun.look.figures.style import svg
 from glassrun.look.inside import flat_filters, map_labels, maps_of
 from glassrun.look.names import readable
-from glassrun.look.page import Figure, Part
+from glassrun.look.page import Figure, Part, View
 from glassrun.record.ledger import Line
 from glassrun.record.snapshots import paths, planned
 
@@ -54,8 +54,8 @@ def part(run: Run) -> Part | None:
         "Nothing of the run was moved by looking: its bits are those of a run without snapshots.\n\n"
         f"{_told(found)}\n\n"
         "Go through the steps with the slider, and look at the curves for the same step: what forms while the learning "
-        "rate still rises, what when the loss falls fastest, and what no longer changes at the end. More or fewer "
-        "steps: --set record.snapshots=20",
+        "rate still rises, what when the loss falls fastest, and what no longer changes at the end. For more of them: "
+        f"`glassrun train RECIPE --set record.snapshots={2 * len(steps)}`",
         figures=figures,
         source=("glassrun.train.snapshots.take", "glassrun.capturing.capture.capture"),
         notes=notes,
@@ -137,7 +137,7 @@ def course_of(name: str, lines: Sequence[Line]) -> Course:
     return Course(name, [s.step for s in shown], [s.loss for s in shown], [s.learning_rate for s in shown])
 
 
-def course_view(runs: Sequence[Course], marks: Sequence[tuple[int, str]]) -> views.View:
+def course_view(runs: Sequence[Course], marks: Sequence[tuple[int, str]]) -> View:
     """The same as curves to touch."""
     losses = [loss for run in runs for loss in run.loss]
     log = min(losses) > 0 and max(losses) > 10 * min(losses)
@@ -177,12 +177,13 @@ def _attention(found: Sequence[Snapshot]) -> Iterator[Figure]:
         keys=entry["keys"],
         query_title=entry["query_title"],
         key_title=entry["key_title"],
+        title=readable(entry["name"]),
     )
     yield Figure(
         svg(drawn),
         "Attention forming",
-        f"{readable(entry['name'])}, at {_words([f'step {s.step}' for s in three])}. Every row sums to one; where "
-        "later tokens are masked, their columns stay empty from the first step on.",
+        "Every row sums to one. Where later tokens are masked, their columns stay empty from the first step on.",
+        description=f"{readable(entry['name'])}, at {_words([f'step {s.step}' for s in three])}.",
         view=view,
     )
 

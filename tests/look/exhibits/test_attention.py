@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import glassrun as api
 from glassrun.capturing.capture import capture
 from glassrun.data.tokenizers import BEGIN, END
 from glassrun.errors import DataError
@@ -20,26 +18,19 @@ from glassrun.look.exhibits.base import Material
 from glassrun.look.exhibits.memory import changed
 from glassrun.look.page import Part
 from in_process import state_of
+from shown import check_part
 from support import Made
-
-TINY = {
-    "data.examples": 400,
-    "model.d_model": 16,
-    "model.d_ff": 16,
-    "train.steps": 20,
-    "train.eval_every": 20,
-    "train.checkpoint_every": 20,
-    "schedule.warmup_steps": 2,
-}
+from untrained import Untrained
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
-    return api.train("sentences-transformer", TINY, out=tmp_path_factory.mktemp("runs") / "run", workers=1)
+def run() -> Any:
+    tiny = {"data.examples": 400, "model.d_model": 16, "model.d_ff": 16}
+    return Untrained.of("sentences-transformer", **tiny)
 
 
 @pytest.fixture(scope="module")
-def part(run: api.Run, tmp_path_factory: pytest.TempPathFactory) -> Part:
+def part(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Part:
     return attention.make(Material(tmp_path_factory.mktemp("scratch"), run=run, may_train=False))
 
 
@@ -104,7 +95,7 @@ def written(model: Any, memory: Any, mask: Any, most: int) -> list[int]:
 
 
 @torch.no_grad()
-def test_memories_are_intact_of_another_sentence_and_zero(run: api.Run) -> None:
+def test_memories_are_intact_of_another_sentence_and_zero(run: Any) -> None:
     reading = words.of_run(run, "a small dog waits", "")
     other = words.of_run(run, "the red queen must sing behind a tree", "")
     intact, swapped, zeros = changed(reading, other)
@@ -123,28 +114,27 @@ def test_memories_are_intact_of_another_sentence_and_zero(run: api.Run) -> None:
 
 
 def test_the_part_is_whole(part: Part) -> None:
-    assert part.question
-    assert part.formula.startswith('<math display="block">')
     assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 3
     assert all(figure.title and (figure.caption or figure.description) for figure in part.figures)
     memory = next(table for table in part.tables if "memory" in table.title.lower())
     assert [row[0] for row in memory.rows] == ["intact", "of “a white queen sleeps”", "all zeros"]
     assert "glassrun exhibit attention --text" in part.text
-    for name in part.source:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    check_part(part)
 
 
-def test_the_same_run_gives_the_same_part(part: Part, run: api.Run, tmp_path: Path) -> None:
-    assert attention.make(Material(tmp_path, run=run, may_train=False)) == part
+def test_the_same_run_gives_the_same_part(part: Part, run: Any, tmp_path: Path) -> None:
+    again = attention.make(Material(tmp_path, run=run, may_train=False))
+    assert (again.text, again.tables) == (part.text, part.tables)
+    assert [figure.svg for figure in again.figures] == [figure.svg for figure in part.figures]
 
 
 # --- what is given ---------------------------------------------------------------------------------------------------
 
 
-def test_a_sentence_of_the_users_is_read(run: api.Run, tmp_path: Path) -> None:
-    part = attention.make(Material(tmp_path, run=run, text=" the red king can draw a pig "))
-    assert "“the red king can draw a pig”" in part.text
+def test_a_sentence_of_the_users_is_read(run: Any, tmp_path: Path) -> None:
+    reading = words.read(Material(tmp_path, run=run, text=" the red king can draw a pig "), "")
+    assert reading.text == "the red king can draw a pig"
+    assert reading.source == (*reading.text.split(), "⟩")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +148,7 @@ def test_a_sentence_of_the_users_is_read(run: api.Run, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("own", [False, True])
 def test_a_text_that_cannot_be_read_is_told_before_anything_is_trained(
-    text: str, message: str, own: bool, run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, own: bool, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Material, "trained", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(DataError, match=message):
@@ -166,28 +156,22 @@ def test_a_text_that_cannot_be_read_is_told_before_anything_is_trained(
 
 
 def test_a_language_model_shows_its_last_token(made: Made, tmp_path: Path) -> None:
-    run = api.train(made.recipe("odd-lm"), out=tmp_path / "run", workers=1)
+    run = Untrained.of(made, "odd-lm")
     part = attention.make(Material(tmp_path, run=run, may_train=False))
     assert len(part.figures) == 2
     assert all("memory" not in table.title.lower() for table in part.tables)
-    text = run.dataset.splits["validation"].tokens[:5]
-    shown = run.dataset.encoding.tokenizer.shown(text.tolist())
+    tokens = run.dataset.splits["validation"].example(0, 0)["inputs"][:5]
     table = next(table for table in part.tables if table.title == "The arithmetic")
-    assert [row[0] for row in table.rows[:-2]] == shown
+    assert [row[0] for row in table.rows[:-2]] == run.dataset.encoding.tokenizer.shown(tokens.tolist())
     with pytest.raises(DataError, match="1 to 13 tokens, found 14"):
         attention.make(Material(tmp_path, run=run, text="a" * 14))
 
 
-def test_which_runs_fit(made: Made, tmp_path: Path) -> None:
-    from glassrun.record.run_folder import RunFolder
-
-    for name, fits in (("odd-pairs", True), ("odd-lm", True), ("odd-llama", True), ("odd-encoder", True)):
-        recipe = api.Recipe.model_validate_json(made.file(name).read_text())
-        run = api.Run(RunFolder.create(tmp_path / name, recipe, []).path)
-        assert attention.EXHIBIT.fits(run) == fits
+def test_which_runs_fit(made: Made) -> None:
+    for name in ("odd-pairs", "odd-lm", "odd-llama", "odd-encoder", "odd-vit", "odd-cnn"):
+        run = Untrained.of(made, name)
+        assert attention.EXHIBIT.fits(run) == (name not in ("odd-vit", "odd-cnn"))
         assert words.translates(run) == (name == "odd-pairs")
-    recipe = api.Recipe.model_validate_json(made.file("odd-cnn").read_text())
-    assert not attention.EXHIBIT.fits(api.Run(RunFolder.create(tmp_path / "cnn", recipe, []).path))
 
 
 @pytest.mark.long

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import glassrun as api
 from glassrun.look.exhibits import self_and_cross, words
 from glassrun.look.exhibits.base import Material
+from shown import check_part
 from support import Made
+from untrained import Untrained
 
 
 @pytest.fixture(scope="module")
-def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
-    return api.train(made.recipe("odd-pairs"), out=tmp_path_factory.mktemp("runs") / "run", workers=1)
+def run(made: Made) -> Any:
+    return Untrained.of(made, "odd-pairs")
 
 
-def test_maps_are_told_apart_and_named_by_their_tokens(run: api.Run) -> None:
+def test_maps_are_told_apart_and_named_by_their_tokens(run: Any) -> None:
     reading = words.of_run(run, "glass run", "")
     maps = {name: reading.maps(found) for name, found in reading.captured().attention.items()}
     read, begun, written = reading.source, reading.target, reading.written
@@ -36,13 +36,13 @@ def test_maps_are_told_apart_and_named_by_their_tokens(run: api.Run) -> None:
 
 
 @torch.no_grad()
-def test_what_is_written_is_the_likeliest_token_after_each(run: api.Run) -> None:
+def test_what_is_written_is_the_likeliest_token_after_each(run: Any) -> None:
     reading = words.of_run(run, "step run", "")
     logits: Any = run.model(*reading.inputs)
     assert tuple(logits[0].argmax(-1).tolist()) == reading.written_tokens
 
 
-def test_the_part_is_whole(run: api.Run, tmp_path: Path) -> None:
+def test_the_part_is_whole(run: Any, tmp_path: Path) -> None:
     part = self_and_cross.make(Material(tmp_path, run=run, text="glass run", may_train=False))
     assert [figure.svg.startswith("<svg") for figure in part.figures] == [True] * 2
     assert "square, 10 × 10" in part.text
@@ -51,22 +51,17 @@ def test_the_part_is_whole(run: api.Run, tmp_path: Path) -> None:
     assert [row[1] for row in proofs.rows] == ["self", "self", "self", "cross", "self", "cross"]
     assert all(float(row[4]) < 1e-5 and float(row[5]) < 1e-4 for row in proofs.rows)
     looked = next(table for table in part.tables if table.title == "Where it looks")
+    assert len(looked.rows) > 0
     assert all(row[1] in "glass␣run⟩" for row in looked.rows)
     view = part.figures[1].view
     assert view is not None
     assert len(view.values["layers"]) == 6
-    for name in part.source:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    check_part(part)
 
 
-def test_only_an_encoder_decoder_has_a_memory_to_look_at(made: Made, tmp_path: Path) -> None:
-    from glassrun.record.run_folder import RunFolder
-
+def test_only_an_encoder_decoder_has_a_memory_to_look_at(made: Made) -> None:
     for name in ("odd-pairs", "odd-lm", "odd-encoder", "odd-vit", "odd-cnn"):
-        recipe = api.Recipe.model_validate_json(made.file(name).read_text())
-        run = api.Run(RunFolder.create(tmp_path / name, recipe, []).path)
-        assert self_and_cross.EXHIBIT.fits(run) == (name == "odd-pairs")
+        assert self_and_cross.EXHIBIT.fits(Untrained.of(made, name)) == (name == "odd-pairs")
 
 
 @pytest.mark.long

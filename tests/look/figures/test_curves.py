@@ -19,6 +19,7 @@ def test_losses_of_equal_runs_have_a_difference_of_zero_at_every_step() -> None:
     assert apart.lines[0].get_ydata().tolist() == [0, 0, 0.25, -0.5]
     assert together.lines[0].get_ydata().tolist() == [0, 0, 0, 0]
     assert apart.get_ylim() == together.get_ylim()
+    assert [len(axes.texts) for axes in (apart, together)] == [0, 1]
 
 
 def test_the_first_difference_is_marked_and_equal_losses_have_no_point_below_it() -> None:

@@ -79,7 +79,7 @@ def _telling(weights: Array, rows: Sequence[int]) -> tuple[int, int]:
     """
     far = np.abs(words.perplexity(weights[:, rows]) - _TELLING)
     head, row = np.unravel_index(int(far.argmin()), far.shape)
-    return int(head), rows[row]
+    return int(head), rows[int(row)]
 
 
 def _what(reading: Reading, shown: Maps, head: int, query: int) -> str:
@@ -131,7 +131,8 @@ def _figure(done: Steps, shown: Maps, head: int, query: int) -> Figure:
     return Figure(
         svg(drawn),
         title=f"From scores to the output: {shown.name}, head {head + 1}",
-        caption="Each token is a column, from its score at the top to its share of the output at the bottom.",
+        caption="Each token is a column, from its score at the top to its share of the output at the bottom."
+        + words.marks(shown.keys),
         description=f"Bars for each token. The weights are: {said}.",
     )
 

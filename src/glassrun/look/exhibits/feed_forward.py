@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Call = Callable[[Tensor], Tensor]
 
-_MOST_TOKENS = 16
-_MOST_ROWS = 2048  # of a Jacobian: a backward pass for each output of each token
+_MOST_TOKENS = 12
+_MOST_ROWS = 1024  # of a Jacobian: each takes a backward pass
 _EXAMPLES = 8  # whose features are counted
 _NAMES = {"relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "silu": "SiLU", "squared_relu": "ReLU²"}
 _NEAR_ZERO = 0.01  # as a share of the features' root mean square
@@ -150,8 +150,9 @@ def row_changes(call: Call, x: Tensor, place: int, other: int) -> Tensor:
     """
     changed = x.clone()
     changed[place] = x[other]
-    before = call(x[None])[0]
-    return (call(changed[None])[0] - before).norm(dim=-1) / before.norm(dim=-1)
+    before, after = call(x[None])[0], call(changed[None])[0]
+    changes: Tensor = (after - before).norm(dim=-1) / before.norm(dim=-1)
+    return changes
 
 
 def jacobian_norms(call: Call, x: Tensor) -> Tensor:
@@ -213,9 +214,8 @@ def _hidden_of(run: Run, activation: Call | None = None) -> tuple[Tensor, ...]:
 def hidden(network: FeedForward | GatedFeedForward, x: Tensor, activation: Call | None = None) -> Tensor:
     """The features between the two layers, Float[tokens, d_ff]; with another activation function if one is given."""
     bend = activation or network.activation
-    if isinstance(network, GatedFeedForward):
-        return bend(network.gate(x)) * network.expand(x)
-    return bend(network.expand(x))
+    expanded: Tensor = network.expand(x)
+    return bend(network.gate(x)) * expanded if isinstance(network, GatedFeedForward) else bend(expanded)
 
 
 def _count(module: nn.Module) -> int:
@@ -338,8 +338,8 @@ def _text(run: Run, inside: Inside, norms: Mapping[str, Tensor], widened: Sequen
         ]
     )
     yield (
-        f"The weights are those of {run.recipe.name}. To see another function, train with one: relu, gelu, silu, "
-        "relu2, or with a gate swiglu, geglu; and open the exhibit on that run."
+        f"The weights are those of {run.recipe.name}. To see another function, train with one: `relu`, `gelu`, "
+        "`silu`, `relu2`, or with a gate `swiglu`, `geglu`; and open the exhibit on that run."
     )
 
 

@@ -184,11 +184,13 @@ def _figure(large: _Large, shown: Maps) -> Figure:
         shown.keys,
         one_title=large.title,
         head_titles=titles,
+        query_title=shown.query_title,
+        key_title=shown.key_title,
     )
     return Figure(
         svg(drawn),
         title=f"One head beside {len(titles)}: {shown.name}",
-        caption="Each row is a token that looks and sums to one; all maps have one scale.",
+        caption=f"Each row sums to one; all maps have one scale.{words.marks(shown.keys)}",
         description=f"Attention maps of {large.title} and of {', '.join(titles)} over the same tokens.",
     )
 

@@ -320,7 +320,7 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
     )
     yield (
         f"The layer is from {run.recipe.name}. To change the encoding, train with another one: "
-        "sinusoidal, learned, rotary, alibi, relative, t5 or none, and open the exhibit on that run."
+        "`sinusoidal`, `learned`, `rotary`, `alibi`, `relative`, `t5` or `none`, and open the exhibit on that run."
     )
 
 

@@ -170,7 +170,7 @@ def _text(seeded: Mapping[str, Run], unseeded: Mapping[str, Run]) -> Iterator[st
         "of one recipe that take new numbers each time, as they do where nobody sets a seed, are two different runs: "
         f"here their losses are up to {np.abs(apart).max():.2g} apart. This figure is another one each time it is "
         "made. But the seeds that were drawn are recorded, so even these two can be repeated, with "
-        f"{' and with '.join(f'--set seed={run.recipe.seed}' for run in unseeded.values())}."
+        f"{' and with '.join(f'`--set seed={run.recipe.seed}`' for run in unseeded.values())}."
     )
     equal = len({run.ledger[-1].chain for run in seeded.values()}) == 1
     yield (

@@ -129,7 +129,8 @@ def _figure(reading: Reading, within: AttentionMap, across: AttentionMap, head: 
     return Figure(
         svg(drawn),
         title="Within the sentence, and from the translation to the sentence",
-        caption="Left the encoder's self-attention, right the decoder's cross-attention; both have the source as keys.",
+        caption="Left the encoder's self-attention, right the decoder's cross-attention; the keys of both are the "
+        f"source.{words.marks(reading.source)}",
         description=f"Two attention maps: {names[0]}, and {names[1]}.",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CAUSAL = ("language-model", "llama")
 _TRANSFORMERS = (*_CAUSAL, "encoder", "encoder-decoder", "vision-transformer")
 # Small enough to be trained while people wait.
-_SMALL = {
+_SMALL: dict[str, Any] = {
     "data__context": 48,
     "model__num_layers": 2,
     "model__d_model": 64,
@@ -50,7 +50,7 @@ def is_causal(run: Run) -> bool:
     return model_kind(run) in _CAUSAL
 
 
-def small_language_model(material: Material, **changes: object) -> Run:
+def small_language_model(material: Material, **changes: Any) -> Run:
     """A character-level language model that is trained for the exhibits; `changes` as for `Material.trained`."""
     return material.trained("python-lm", **(_SMALL | changes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +239,13 @@ def perplexity(weights: Array) -> Array:
     logs = np.log(np.where(weights > 0, weights, 1.0))
     spread: Array = np.exp(-(weights * logs).sum(-1))
     return spread
+
+
+def marks(tokens: Sequence[str]) -> str:
+    """What the end mark is, where it is one of the tokens."""
+    from glassrun.data.tokenizers import END, SPECIALS
+
+    return f" {SPECIALS[END]} marks the end of a sentence." if tokens[-1] == SPECIALS[END] else ""
 
 
 def described(run: Run) -> str:

@@ -145,7 +145,9 @@ def one_query(scores: Array, values: Array, keys: Sequence[str], query: str) -> 
     last = panels[3]
     shown = last.imshow(table, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
     last.axvline(len(keys) - 0.5, color=INK, linewidth=1.5)
-    last.set_title("4. weighted sum: weight × value of each token; the last column is their sum", loc="left", color=INK)
+    last.set_title(
+        "4. weighted sum: weight × value of each token; the last column is their sum", loc="left", color=INK, fontsize=9
+    )
     last.set_ylabel("feature of the head", fontsize=_SMALL)
     last.yaxis.get_major_locator().set_params(integer=True)
     labels = [*map(plain, keys), "output"]  # not by label_ticks: the rows are numbers
@@ -199,7 +201,7 @@ def _bars(axes: Axes, heights: Array, color: str, title: str, unit: str, *, numb
     axes.bar(range(len(heights)), finite, color=color, width=0.7)
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.margins(y=0.3)
-    axes.set_title(title, loc="left", color=INK)
+    axes.set_title(title, loc="left", color=INK, fontsize=9)
     axes.set_ylabel(unit, fontsize=_SMALL)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(bottom=False, labelbottom=False, labelsize=_SMALL)

@@ -73,10 +73,12 @@ def loss_curves(columns: Mapping[str, Mapping[str, NDArray[Any]]]) -> Figure:
         first = next(iter(runs.values()))
         steps = np.arange(1, len(first) + 1)
         for number, (name, losses) in enumerate(runs.items()):
-            style = {"color": LINES[number % len(LINES)], "linewidth": max(3.0 - 2.2 * number, 0.8), "label": name}
+            style = {"color": LINES[number % len(LINES)], "linewidth": 2.6 if number == 0 else 1.0, "label": name}
             top.plot(steps, losses, **style)
             if number:
                 bottom.plot(steps, losses - first, **(style | {"linewidth": 1.2}))
+        if all(np.array_equal(losses, first) for losses in runs.values()):
+            bottom.annotate("exactly 0 at every step", (0.5, 0.9), xycoords="axes fraction", ha="center", color=INK)
         top.set_title(title, color=INK)
         top.legend(frameon=False, fontsize=8)
         bottom.axhline(0, color=LIGHT, linewidth=0.6, zorder=0)

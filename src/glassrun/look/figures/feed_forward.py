@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 80
+_MOST_LABELLED = 4  # layers whose bars have room for a number
 
 
 def row_changes(changes: Mapping[str, NDArray[Any]], tokens: Sequence[str], place: int) -> Figure:
@@ -103,9 +104,9 @@ def activation_sparsity(values: Mapping[str, NDArray[Any]], shares: Mapping[str,
     figure, (left, right) = subplots(1, 2, size=(WIDTH, 2.9), width_ratios=(3, 2))
     everything = np.concatenate(list(values.values()))
     edges = np.linspace(float(everything.min()), float(np.quantile(everything, 0.999)), _BINS + 1)
-    for (name, found), color in zip(values.items(), LINES, strict=False):
-        counts, _ = np.histogram(found, edges)
-        left.stairs(counts / len(found), edges, color=color, linewidth=1.4, label=name)
+    for (name, features), color in zip(values.items(), LINES, strict=False):
+        counts, _ = np.histogram(features, edges)
+        left.stairs(counts / len(features), edges, color=color, linewidth=1.4, label=name)
     left.set_yscale("log")
     left.set_xlabel("feature after the activation function")
     left.set_ylabel(f"share of all, by {_BINS} bins")
@@ -114,7 +115,8 @@ def activation_sparsity(values: Mapping[str, NDArray[Any]], shares: Mapping[str,
     for number, ((name, found), color) in enumerate(zip(shares.items(), LINES, strict=False)):
         places = np.arange(len(found)) + (number - (len(shares) - 1) / 2) * width
         bars = right.bar(places, found, width=0.92 * width, color=color, label=name)
-        right.bar_label(bars, [f"{share:.0%}" for share in found], fontsize=7, color=INK)
+        if len(found) <= _MOST_LABELLED:
+            right.bar_label(bars, [f"{share:.0%}" for share in found], fontsize=7, color=INK)
     layers = max(map(len, shares.values()))
     right.set_xticks(range(layers), [str(number + 1) for number in range(layers)])
     right.set_ylim(0, 1)

@@ -54,7 +54,8 @@ def encodings(shown: Sequence[Encoding]) -> Figure:
         axes.set_title(encoding.title, color=INK)
         axes.set_xlabel(encoding.column_title)
         axes.set_ylabel(encoding.row_title)
-        figure.colorbar(drawn, ax=axes, location="bottom", fraction=0.06, pad=0.03, label=encoding.value_title)
+        bar = figure.colorbar(drawn, ax=axes, location="bottom", fraction=0.06, pad=0.03, label=encoding.value_title)
+        bar.set_ticks([-reach, 0.0, reach], labels=[f"{value:.2g}" for value in (-reach, 0.0, reach)])
     return figure
 
 

@@ -84,5 +84,7 @@ def _steps(values: NDArray[Any]) -> range:
 
 
 def _step_axis(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel("step")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -42,6 +42,7 @@ def attention(
     keys: Sequence[str],
     query_title: str = "query",
     key_title: str = "key",
+    title: str = "",
 ) -> Figure:
     """A row for each head, a column for each step or run: weights from 0 to 1, and differences on a scale of their own.
 
@@ -50,11 +51,16 @@ def attention(
         rows: names of the heads.
         queries, keys: the tokens as they are shown.
         query_title, key_title: what rows and columns of a map are.
+        title: stands above all.
     """
     width = WIDTH / (len(columns) + 0.5)
     height = width * min(max(len(queries) / len(keys), 0.35), 1.3)
     figure, grid = subplots(
-        len(rows), len(columns), size=(WIDTH, len(rows) * (height + 0.12) + 0.75), squeeze=False, sharey=True
+        len(rows),
+        len(columns),
+        size=(WIDTH, len(rows) * (height + 0.12) + (1.0 if title else 0.75)),
+        squeeze=False,
+        sharey=True,
     )
     scales: dict[str, Any] = {"plain": {"cmap": WEIGHTS, "vmin": 0, "vmax": 1}} | {
         "difference": _around_zero([column.maps for column in columns if column.scale == "difference"])
@@ -71,6 +77,8 @@ def attention(
                 axes.set_xlabel(key_title)
             if j == 0:
                 axes.set_ylabel(f"{plain(name)}\n{query_title}")
+    if title:
+        figure.suptitle(plain(title), fontsize=9, color=INK)
     for scale, image in drawn.items():
         of = [grid[i, j] for i in range(len(rows)) for j, column in enumerate(columns) if column.scale == scale]
         label = "attention weight" if scale == "plain" else scale
