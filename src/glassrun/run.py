@@ -316,14 +316,14 @@ class Run:
         return attention(self, text)
 
     def exhibit(self, name: str, *, text: str | None = None, image: str | Path | None = None) -> Inline:
-        """An exhibit on this run, to look at in a notebook; where it does not fit the run, on a small one of its own.
+        """An exhibit on this run, to look at in a notebook.
 
         Arguments:
             name: as `glassrun exhibit` has it, for example "attention".
             text, image: a sentence or a picture of your own.
 
         Raises:
-            BadInput: there is no such exhibit, or what was given cannot be shown.
+            BadInput: there is no such exhibit, it has nothing to show of this run, or what was given cannot be shown.
         """
         from glassrun.integrations.notebook import exhibit
 

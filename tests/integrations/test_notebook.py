@@ -98,6 +98,13 @@ def test_a_translation_shows_what_it_writes(runs: dict[str, Run]) -> None:
     assert len(cross["queries"]) == len(written) + 1
 
 
+def test_an_exhibit_is_made_of_the_run(runs: dict[str, Run]) -> None:
+    shown = runs["odd-lm"].exhibit("attention", text="glass run")
+    assert shown.part.title == "Attention"
+    assert len(images(shown._repr_html_())) == len(shown.part.figures) > 0
+    assert "glassrun.functional.attention" in shown._repr_html_()
+
+
 def test_what_cannot_be_read_is_told(runs: dict[str, Run]) -> None:
     with pytest.raises(ConfigError, match="at least one token"):
         runs["odd-lm"].attention("")
@@ -107,6 +114,8 @@ def test_what_cannot_be_read_is_told(runs: dict[str, Run]) -> None:
         runs["odd-lm"].attention("Ωmega")
     with pytest.raises(ConfigError, match="there is none of that name"):
         runs["odd-lm"].exhibit("atention")
+    with pytest.raises(ConfigError, match="would be ignored"):
+        runs["odd-lm"].exhibit("feature-map")
 
 
 def part(word: str) -> Part:

@@ -129,10 +129,13 @@ def attention(run: Run, text: str | None) -> Inline:
 def exhibit(run: Run, name: str, *, text: str | None, image: Path | None) -> Inline:
     """An exhibit on a run; see `Run.exhibit`."""
     from glassrun.look.exhibits.base import Material
+    from glassrun.look.exhibits.page import refuse_ignored
     from glassrun.look.exhibits.registry import find
 
+    chosen = find(name)
+    refuse_ignored([chosen], run=run, text=text, image=image)
     with TemporaryDirectory() as scratch:
-        return Inline(find(name).make(Material(Path(scratch), run=run, text=text, image=image)))
+        return Inline(chosen.make(Material(Path(scratch), run=run, text=text, image=image)))
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
