@@ -165,7 +165,7 @@ def _changed_by_a_pixel(chosen: Subject) -> str:
     before, after = (logits_of(chosen.model(x)).argmax(-1) for x in (examples, moved(examples, 0, 1)))
     changed = int((before != after).sum())
     return (
-        f" Of {count} images of the {chosen.split} split, {changed} are told to be something else when they move one "
+        f" Of {count} images of the {chosen.split} split, {changed} get another prediction when they move one "
         "pixel to the right: poolings and linear layers of a trained network are not blind to place."
     )
 
