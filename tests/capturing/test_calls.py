@@ -396,6 +396,19 @@ def test_weights_are_those_before_dropout_and_there_is_no_proof():
         assert math.isnan(found.proof)
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_multi_head_with_dropout(need_weights):
+    module, x = multi_head(dropout=0.5), drawn(QUERIES, BATCH, D_MODEL)
+    inputs = {"query": x, "key": x, "value": x, "need_weights": need_weights}
+    in_evaluation = capture(module.eval(), inputs).attention[""]
+    torch.manual_seed(1)
+    watched = capture(module.train(), inputs)
+    assert torch.equal(watched.output[0], module(**inputs)[0])  # the same weights are dropped
+    torch.testing.assert_close(watched.attention[""].weights, in_evaluation.weights)
+    assert math.isnan(watched.attention[""].proof)
+    assert in_evaluation.proof < 1e-5
+
+
 # --- self or cross ---------------------------------------------------------------------------------------------------
 
 

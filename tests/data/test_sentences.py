@@ -125,7 +125,7 @@ def test_examples_reach_every_word() -> None:
     english, german = sentences.vocabularies()
     drawn = [sentences.example(2, number) for number in range(4000)]
     assert {word for text, _ in drawn for word in text.split()} == set(english.words)
-    # The vocabulary has the things and places in cases that no sentence asks for.
+    # The vocabulary has adjectives and articles in every case, some of them with no noun that asks for it.
     assert {word for _, text in drawn for word in text.split()} <= set(german.words)
 
 

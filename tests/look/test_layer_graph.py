@@ -96,6 +96,16 @@ def test_the_receptive_field_is_what_reaches_a_place(kind):
     assert not any(calls[name].field.whole for name in measured)
 
 
+def test_known_receptive_fields():
+    # Araujo, Norris & Sim 2019, table 1, has 212 for VGG-16 before its linear layers. ResNet-18's is 435.
+    vgg = VGG(3, 32, 32, 7, channels=(2, 2, 2, 2, 2), convolutions=(2, 2, 3, 3, 3), hidden=3).eval()
+    calls = trace(vgg, torch.zeros(1, 3, 32, 32), leaves(vgg))
+    assert [call.field.size for call in calls.values() if len(call.out_shape) == 4][-1] == (212, 212)
+    resnet = ResNet(3, 7, stem_channels=2, channels=(2, 2, 2, 2)).eval()
+    calls = trace(resnet, torch.zeros(1, 3, 64, 64), leaves(resnet))
+    assert calls["stages.3.1.activation"].field == ReceptiveField((435, 435), (32, 32))
+
+
 def test_a_residual_block_is_read_on_both_ways():
     model = made("resnet")
     calls = trace(model, torch.zeros(1, 1, SIDE, SIDE, dtype=torch.float64), leaves(model))

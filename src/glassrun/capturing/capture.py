@@ -14,7 +14,7 @@ from glassrun.capturing.calls import Attention
 from glassrun.capturing.flow import Flow, tensors_in
 from glassrun.capturing.keeper import Keeper
 from glassrun.capturing.maps import Captured
-from glassrun.capturing.selection import Budget, Modules, Names, fits, names_of, numbers, with_those_around
+from glassrun.capturing.selection import Budget, Modules, Names, fits, numbers, with_those_around
 from glassrun.capturing.unchanged import unchanged
 from glassrun.errors import CaptureError
 
@@ -63,9 +63,10 @@ def capture(
     """
     positional, named = _arguments(model, inputs)
     wanted = Modules.of(attention, "attention"), Modules.of(activations, "activations")
+    names = [name for name, _ in model.named_modules()]
     for modules in wanted:
-        modules.check(names_of(model))
-    _check_open(model, *wanted)
+        modules.check(names)
+    _check_open(model, names, *wanted)
     keeper = Keeper(model, *wanted, numbers(heads, "heads"), numbers(queries, "queries"), Budget(budget))
     seeing = Attention(keeper, Flow((positional, named))) if attention else None
     with unchanged(model), keeper.path.watching(model), seeing or nullcontext():
@@ -107,11 +108,11 @@ def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
     return positional, named
 
 
-def _check_open(model: nn.Module, attention: Modules, activations: Modules) -> None:
+def _check_open(model: nn.Module, names: Sequence[str], attention: Modules, activations: Modules) -> None:
     """Nothing that is wanted may lie where no Python runs, and a pass may not make parameters."""
     closed: list[tuple[str, str]] = []
     for name, module in model.named_modules():
-        if any(isinstance(p, UninitializedParameter) for p in module.parameters(recurse=False)):
+        if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
             raise CaptureError(f"{name or 'the model'} has no weights yet; call the model once before")
         shown = name or "the model"
         if isinstance(module, torch.jit.ScriptModule):
@@ -122,7 +123,7 @@ def _check_open(model: nn.Module, attention: Modules, activations: Modules) -> N
         elif module._compiled_call_impl is not None:
             closed.append((name, f"{shown} was compiled by its compile(): capture a copy that was not"))
     for name, what in closed:
-        inside = [other for other in names_of(model) if other == name or other.startswith(f"{name}.") or not name]
+        inside = [other for other in names if other == name or other.startswith(f"{name}.") or not name]
         if any(attention.reaches(other) or (other != name and activations.has(other)) for other in inside):
             raise CaptureError(f"{what}. Python does not run inside, so nothing can be seen there")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from weakref import ref
 
@@ -87,9 +87,10 @@ class Flow:
     def follow(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         """A function was called: what it gave is of the sequences of what it was given."""
         writes = function.startswith("__set")  # buffer[…] = keys
-        results = list(tensors_in(arguments[:1] if writes else output))
-        if not results:  # sizes, types, devices: half of what a mode sees
-            return
+        if isinstance(output, Tensor):
+            results = [output]
+        elif not (results := list(tensors_in(arguments[:1] if writes else output))):
+            return  # sizes, types, devices: much of what a mode sees
         known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
         if not known:
             return
@@ -126,6 +127,7 @@ def latest(origins: Iterable[Origin]) -> int | None:
     return max((origin.sequence for origin in origins if origin.sequence is not None), default=None)
 
 
+@cache
 def bare(function: str) -> str:
     """The name of a function without what marks operators and functions in place: `__truediv__` is `truediv`.
 

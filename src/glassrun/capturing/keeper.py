@@ -36,7 +36,7 @@ class Keeper:
         queries: tuple[int, ...] | None,
         budget: Budget,
     ) -> None:
-        self._model, self._layers = model, are_layers(model)
+        self._model, self._layers = model, set(are_layers(model))
         self._attention, self._activations = attention, activations
         self._heads, self._queries, self._budget = heads, queries, budget
         self.path = Path(self._left)

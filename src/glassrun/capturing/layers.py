@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,23 +16,25 @@ from glassrun.nn.normalisation import LayerNorm, RMSNorm
 _UNITS = (MultiHeadAttention, FeedForward, GatedFeedForward, nn.MultiheadAttention)
 
 
-def are_layers(model: nn.Module) -> set[str]:
-    """The names of the modules that count as one layer: units, and modules without modules inside."""
-    return {
-        name
-        for name, module in model.named_modules()
-        if (isinstance(module, _UNITS) or not any(module.children())) and not _inside_unit(model, name)
-    }
+def are_layers(module: nn.Module, name: str = "") -> Iterator[str]:
+    """The names of the modules that count as one layer: units, and modules without modules inside.
 
-
-def _inside_unit(model: nn.Module, name: str) -> bool:
-    parts = name.split(".") if name else []
-    return any(isinstance(model.get_submodule(".".join(parts[:end])), _UNITS) for end in range(len(parts)))
+    Arguments:
+        module: where to look.
+        name: its own.
+    """
+    if isinstance(module, _UNITS) or not module._modules:
+        yield name
+        return
+    for part, child in module.named_children():
+        yield from are_layers(child, f"{name}.{part}" if name else part)
 
 
 def described(name: str, module: nn.Module, output: Tensor) -> Layer:
     """A layer that returned this."""
-    count = sum(parameter.numel() for parameter in module.parameters())
+    # As module.parameters() has them, which takes longer than many a small layer.
+    parameters = {id(p): p for part in module.modules() for p in part._parameters.values() if p is not None}
+    count = sum(parameter.numel() for parameter in parameters.values())
     return Layer(name, type(module).__name__, _settings(module), tuple(output.shape), count)
 
 

@@ -22,7 +22,7 @@ class Path:
 
     def __init__(self, left: Left) -> None:
         self._left = left
-        self._entered: list[tuple[str, nn.Module, list[Tensor]]] = []
+        self._entered: list[tuple[str, nn.Module, Any]] = []
 
     @property
     def name(self) -> str:
@@ -32,14 +32,14 @@ class Path:
     @property
     def inputs(self) -> list[Tensor]:
         """The tensors that it was called with."""
-        return self._entered[-1][2] if self._entered else []
+        return list(tensors_in(self._entered[-1][2])) if self._entered else []
 
     def described(self) -> str:
         """The innermost module for messages: its name, its kind, and the shapes it was called with."""
         if not self._entered:
             return "the model"
-        name, module, inputs = self._entered[-1]
-        shapes = ", ".join(_described(x) for x in inputs)
+        name, module, _ = self._entered[-1]
+        shapes = ", ".join(map(_described, self.inputs))
         return f"{name or 'the model'!s} ({type(module).__name__}{f', called with {shapes}' if shapes else ''})"
 
     @contextmanager
@@ -59,7 +59,7 @@ class Path:
 
     def _enter(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._entered.append((name, module, list(tensors_in((args, kwargs)))))
+            self._entered.append((name, module, (args, kwargs)))
 
         return hook
 

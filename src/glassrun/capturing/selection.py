@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from torch import nn
-
 from glassrun.errors import CaptureError, nearest
 
 Names = bool | str | Sequence[str]
@@ -99,11 +97,6 @@ def _nearest(pattern: str, known: list[str]) -> str:
         return said
     hint = said.partition("Known: ")[0]
     return f"{hint}It has {len(known)}; print([name for name, _ in model.named_modules()]) lists them"
-
-
-def names_of(model: nn.Module) -> list[str]:
-    """The name of each module; one that stands in several places has its first."""
-    return [name for name, _ in model.named_modules()]
 
 
 def places(chosen: Sequence[int] | None, count: int, option: str, what: str) -> tuple[int, ...]:

@@ -152,13 +152,13 @@ class _Choices:
 def example(seed: int, number: int) -> Pair:
     """The sentence that a number stands for, in English and in German; keyed by (seed, number).
 
-    >>> example(1, 8)
-    ('here the black pig seeks a lamp', 'hier sucht das schwarze Schwein eine Lampe')
+    >>> example(1, 14)
+    ('here the sheep has loved the ball', 'hier hat das Schaf den Ball geliebt')
     """
     choices = _Choices(derive(seed, "sentence", number))
     verb, auxiliary = choices.of(VERBS), choices.perhaps(AUXILIARIES)
     subject = _phrase(choices, BEINGS, "nominative")
-    things = _phrase(choices, BEINGS + THINGS, "accusative") if verb.transitive else ("", "")
+    things = _phrase(choices, BEINGS + THINGS + PLACES, "accusative") if verb.transitive else ("", "")
     adverb, preposition = choices.perhaps(ADVERBS), choices.perhaps(PREPOSITIONS)
     place = _phrase(choices, PLACES, "dative") if preposition else ("", "")
     finite, last = _verb_forms(verb, auxiliary)

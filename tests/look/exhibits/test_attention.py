@@ -11,7 +11,7 @@ import torch
 
 from glassrun.capturing.capture import capture
 from glassrun.data.tokenizers import BEGIN, END
-from glassrun.errors import DataError
+from glassrun.errors import BadInput, DataError
 from glassrun.look.exhibits import attention, words
 from glassrun.look.exhibits.arithmetic import Calls, steps
 from glassrun.look.exhibits.base import Material
@@ -165,6 +165,15 @@ def test_a_language_model_shows_its_last_token(made: Made, tmp_path: Path) -> No
     assert [row[0] for row in table.rows[:-2]] == run.dataset.encoding.tokenizer.shown(tokens.tolist())
     with pytest.raises(DataError, match="1 to 13 tokens, found 14"):
         attention.make(Material(tmp_path, run=run, text="a" * 14))
+
+
+@pytest.mark.parametrize("name", ["odd-pairs", "odd-lm"])
+def test_weights_that_are_no_numbers_are_told(name: str, made: Made, tmp_path: Path) -> None:
+    run = Untrained.of(made, name)
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(torch.nan)
+    with pytest.raises(BadInput, match="not finite|no numbers"):
+        attention.make(Material(tmp_path, run=run, may_train=False))
 
 
 def test_which_runs_fit(made: Made) -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import re
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -16,8 +18,13 @@ from glassrun.look.render import render
 from image_runs import MODELS, run_of
 
 
-def part_of(run, tmp_path):
-    return EXHIBIT.make(Material(tmp_path, run=run, may_train=False))
+def made(run):
+    return EXHIBIT.make(Material(Path("unused"), run=run, may_train=False))
+
+
+@cache
+def part_of(kind):
+    return made(run_of(MODELS[kind]))
 
 
 def column(table, name):
@@ -25,9 +32,9 @@ def column(table, name):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_part_tells_all_layers_and_all_parameters(kind, tmp_path):
+def test_the_part_tells_all_layers_and_all_parameters(kind):
     run = run_of(MODELS[kind])
-    part = part_of(run, tmp_path)
+    part = part_of(kind)
     layers, windows = part.tables
     total = sum(parameter.numel() for parameter in run.model.parameters())
     counted = sum(int(text.replace(",", "")) for text in column(layers, "parameters") if text)
@@ -45,8 +52,8 @@ def test_the_part_tells_all_layers_and_all_parameters(kind, tmp_path):
     assert render(title="", subtitle="", parts=[part])
 
 
-def test_the_numbers_of_a_small_cnn(tmp_path):
-    layers, windows = part_of(run_of(MODELS["cnn"]), tmp_path).tables
+def test_the_numbers_of_a_small_cnn():
+    layers, windows = part_of("cnn").tables
     rows = {row[1]: row for row in layers.rows}
     assert rows["input"][5:7] == ("1\u00a0×\u00a08\u00a0×\u00a08", "1 × 1")
     fields = {name: row[6] for name, row in rows.items()}
@@ -67,8 +74,8 @@ def test_the_numbers_of_a_small_cnn(tmp_path):
     )
 
 
-def test_branches_are_told(tmp_path):
-    part = part_of(run_of(MODELS["resnet"]), tmp_path)
+def test_branches_are_told():
+    part = part_of("resnet")
     (layers, _) = part.tables
     numbers = dict(zip(column(layers, "layer"), column(layers, ""), strict=True))
     reads = dict(zip(column(layers, "layer"), column(layers, "reads"), strict=True))
@@ -76,11 +83,11 @@ def test_branches_are_told(tmp_path):
     both = {numbers["stem.0.activation"], numbers[f"{block}.branch.1.norm"]}
     assert set(reads[f"{block}.activation"].split(" + ")) == both
     assert "At 4 of its layers branches meet" in part.text
-    assert "branches meet" not in part_of(run_of(MODELS["cnn"]), tmp_path).text
+    assert "branches meet" not in part_of("cnn").text
 
 
-def test_the_same_run_gives_the_same_part(tmp_path):
-    first, second = (part_of(run_of(MODELS["resnet"]), tmp_path) for _ in range(2))
+def test_the_same_run_gives_the_same_part():
+    first, second = (made(run_of(MODELS["cnn"])) for _ in range(2))
     assert first == second
 
 
@@ -97,18 +104,18 @@ def test_fits_is_told_from_the_recipe():
     assert not fits(task="language-model", data=text, model={"kind": "language-model"})
 
 
-def test_a_model_of_the_users_without_convolutions_is_an_error(tmp_path):
+def test_a_model_of_the_users_without_convolutions_is_an_error():
     run = run_of(MODELS["cnn"])
     run.recipe = config.load(
         {"name": "x", "task": "classify", "data": {"source": "digits"}, "model": {"import": "package.module:factory"}}
     )
     run.model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(ModelError, match=r"Sequential: expected a convolutional network, found no torch\.nn\.Conv2d"):
-        part_of(run, tmp_path)
+        made(run)
 
 
-def test_the_formula_is_mathml_and_the_sources_are_there(tmp_path):
-    part = part_of(run_of(MODELS["cnn"]), tmp_path)
+def test_the_formula_is_mathml_and_the_sources_are_there():
+    part = part_of("cnn")
     assert ElementTree.fromstring(part.formula).tag == "math"
     assert not re.search(r"\n\n\n", part.text)
     for name in part.source:

@@ -69,3 +69,5 @@ def test_without_a_run_of_the_users_the_verb_at_the_end_looks_back(tmp_path: Pat
     """ "… will einen schwarzen Ball sehen": as it writes "sehen", the model looks at "see", which stands far before."""
     part = self_and_cross.make(Material(tmp_path))
     assert "“der kleine Hund will einen schwarzen Ball sehen”" in part.text
+    looked = next(table for table in part.tables if table.title == "Where it looks")
+    assert {row[0]: row[1] for row in looked.rows}["sehen"] == "see"

@@ -31,7 +31,7 @@ def test_every_block_is_told():
     assert texts(network(BLOCKS)) == [
         *("input", "3 × 64 × 64"),
         *("conv 7 × 7", "stride 2, pad 3", "16 × 32 × 32", "2,352 parameters"),
-        *("ResidualBlock, 3 times", "2 weighted layers", "16 × 16 × 16", "4,672 parameters"),
+        *("ResidualBlock × 3", "2 weighted layers", "16 × 16 × 16", "4,672 parameters"),
         *("global average", "16 features"),
         *("linear", "from 16", "10 features", "170 parameters"),
     ]
@@ -53,7 +53,7 @@ def test_an_arc_stands_where_branches_are():
 def test_a_long_network_goes_on_in_the_next_line():
     long = [BLOCKS[0], *(Block("convolution", f"conv {n}", (4, 8, 8), n + 1) for n in range(20))]
     figure = network(long)
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 4
     assert [text for text in texts(figure) if text.startswith("conv")] == [f"conv {n}" for n in range(20)]
     assert svg(figure) == svg(network(long))
 

@@ -25,8 +25,9 @@ QUESTION = (
 )
 
 _MOST_ROWS = 40  # of a table that stands open
+_MOST_READ = 4
 _MOST_WINDOWS = 8  # whose arithmetic is shown
-_FORMULA = """<math display="block"><mtable columnalign="left">
+_FORMULA = """<math display="block"><mtable columnalign="left" displaystyle="true">
 <mtr><mtd><msub><mi>n</mi><mtext>out</mtext></msub><mo>=</mo><mrow><mo>⌊</mo><mfrac><mrow><mi>n</mi><mo>+</mo><mn>2</mn>
 <mi>p</mi><mo>−</mo><mi>d</mi><mo>(</mo><mi>k</mi><mo>−</mo><mn>1</mn><mo>)</mo><mo>−</mo><mn>1</mn></mrow><mi>s</mi>
 </mfrac><mo>⌋</mo></mrow><mo>+</mo><mn>1</mn></mtd></mtr>
@@ -119,7 +120,7 @@ def _layers_table(layers: Sequence[Layer], traced: Mapping[str, Traced], in_shap
     rows = [("0", INPUT, "", "", "", _shape(in_shape[1:]), "1 × 1", "")]
     for layer in layers:
         call = traced.get(layer.name)
-        reads = " + ".join(numbers[name] for name in call.reads) if call else ""
+        reads = _sum([numbers[name] for name in call.reads]) if call else ""
         field = _field(call.field) if call else ""
         what = (numbers[layer.name], layer.name, layer.kind, layer.settings, reads)
         rows.append((*what, _shape(layer.shape[1:]), field, f"{layer.parameters:,}" if layer.parameters else ""))
@@ -159,6 +160,11 @@ def _counted(module: nn.Module) -> str:
 
 def _first(size: Any) -> Any:
     return size[0] if isinstance(size, tuple) else size
+
+
+def _sum(names: Sequence[str]) -> str:
+    """What is added up; of many, as in a long row of residual blocks, both ends."""
+    return " + ".join(names if len(names) <= _MOST_READ else [*names[:2], "…", names[-1]])
 
 
 def _field(field: ReceptiveField) -> str:

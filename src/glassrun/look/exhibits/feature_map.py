@@ -56,6 +56,7 @@ def make(material: Material) -> Part:
         figures=[
             _known_figure(photo, known),
             *([_learned_figure(photo, shown)] if learned else []),
+            _touched_figure(photo, known, shown),
             _layers_figure(chosen, layers),
             _volume_figure(volume, depth_map, places),
         ],
@@ -205,34 +206,39 @@ def _told_of(chosen: Subject, learned: Sequence[FilterMap], known: Sequence[Filt
 
 
 def _known_figure(photo: Photograph, known: Sequence[FilterMap]) -> Figure:
-    step = -(-max(photo.size) // _TOUCHED)
-    touched = [found for found in known if found.signed]
     return Figure(
         svg(maps_beside_input(photo.color.transpose(1, 2, 0), known, title=photo.name)),
         title="Known filters on a photograph",
         caption="The kernel of each filter is in its corner, red above zero and blue below. The signed maps share one "
-        f"scale, beyond which one value in 200 lies; a ring marks where each is farthest from zero. "
-        f"To touch: every value in {step}.",
+        "scale, beyond which one value in 200 lies; a ring marks where each is farthest from zero.",
         description="A photograph and its maps: " + ", ".join(found.title for found in known),
-        view=pictures([_touched("known filters", touched, step)]),
     )
 
 
 def _learned_figure(photo: Photograph, learned: Sequence[FilterMap]) -> Figure:
-    step = -(-max(learned[0].values.shape) // _TOUCHED)
     return Figure(
         svg(maps_beside_input(photo.color.transpose(1, 2, 0), learned, title=photo.name)),
         title="Learned filters of the first layer on the same photograph",
         caption=f"The {len(learned)} filters whose weights come nearest to a sum of zero, without bias, norm and "
         "activation.",
-        description="The photograph and the maps of learned filters.",
-        view=pictures([_touched("learned filters", learned, step)]),
+        description="The photograph and the maps of learned filters: " + ", ".join(found.title for found in learned),
     )
 
 
-def _touched(name: str, maps: Sequence[FilterMap], step: int) -> Pictures:
-    """Every so many values of maps, which kernels of other sizes leave with other borders."""
-    return Pictures(name, _same_middle(maps)[:, ::step, ::step], [found.title for found in maps], signed=True)
+def _touched_figure(photo: Photograph, known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Figure:
+    step = -(-max(photo.size) // _TOUCHED)
+    groups = [Pictures("photograph", photo.grey[:, ::step, ::step], [photo.name])]
+    for name, maps in (("known filters", known), ("learned filters", learned)):
+        if signed := [found for found in maps if found.signed]:
+            values = _same_middle(signed)[:, ::step, ::step]
+            groups.append(Pictures(name, values, [found.title for found in signed], signed=True))
+    return Figure(
+        "",
+        title="The same maps, value by value",
+        caption=f"Choose a filter and point at a place. Every {step} rows and columns one value is shown, as a stride "
+        f"of {step} would leave it.",
+        view=pictures(groups),
+    )
 
 
 def _same_middle(maps: Sequence[FilterMap]) -> NDArray[np.float32]:

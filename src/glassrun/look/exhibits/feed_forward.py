@@ -39,8 +39,8 @@ _NAMES = {"relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "silu": "S
 _NEAR_ZERO = 0.01  # as a share of the features' root mean square
 _FORMULA = """<math display="block"><mrow>
 <mi>FFN</mi><mo>(</mo><mi>x</mi><mo>)</mo><mo>=</mo><mi>f</mi><mo>(</mo><mi>x</mi>
-<msup><msub><mi>W</mi><mn>1</mn></msub><mi>T</mi></msup><mo>+</mo><msub><mi>b</mi><mn>1</mn></msub><mo>)</mo>
-<msup><msub><mi>W</mi><mn>2</mn></msub><mi>T</mi></msup><mo>+</mo><msub><mi>b</mi><mn>2</mn></msub><mo>,</mo>
+<msubsup><mi>W</mi><mn>1</mn><mi>T</mi></msubsup><mo>+</mo><msub><mi>b</mi><mn>1</mn></msub><mo>)</mo>
+<msubsup><mi>W</mi><mn>2</mn><mi>T</mi></msubsup><mo>+</mo><msub><mi>b</mi><mn>2</mn></msub><mo>,</mo>
 <mspace width="1em"/>
 <mi>f</mi><mo>=</mo><mi>ReLU</mi><mo>:</mo><mi>max</mi><mo>(</mo><mn>0</mn><mo>,</mo><mi>z</mi><mo>)</mo>
 <mspace width="0.7em"/><mtext>or</mtext><mspace width="0.7em"/>

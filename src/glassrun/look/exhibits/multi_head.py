@@ -148,10 +148,10 @@ def _parts(shown: Maps, row: int) -> list[str]:
     """What the heads take at the token where they part most; nothing where there is one head."""
     if len(shown.weights) < 2:
         return []
-    taken = [f"head {head + 1} “{shown.keys[key]}”" for head, key in enumerate(shown.weights[:, row].argmax(-1))]
+    taken = [f"“{shown.keys[key]}” in head {head + 1}" for head, key in enumerate(shown.weights[:, row].argmax(-1))]
     return [
-        f"They part most in the row of “{shown.queries[row]}”. The most of its weight goes, in {', in '.join(taken)}: "
-        "the layer can look for several things about one token at once, each with a row of its own."
+        f"They part most in the row of “{shown.queries[row]}”. The largest weight is on {', '.join(taken)}: the layer "
+        "can look for several things about one token at once, each with a row of its own."
     ]
 
 

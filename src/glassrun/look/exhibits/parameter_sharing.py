@@ -61,7 +61,7 @@ def make(material: Material) -> Part:
         question=QUESTION,
         formula=_FORMULA,
         text=_text(chosen, photo, which, seen, found),
-        figures=[_shift_figure(photo, seen, which), *([_sharing_figure(found)] if found else [])],
+        figures=[*_shift_figures(photo, seen, which), *([_sharing_figure(found)] if found else [])],
         tables=[_errors(picture, kernel), *([_study_table(found)] if found else []), _counts(chosen)],
         source=[
             "glassrun.functional.convolution.convolution",
@@ -134,25 +134,25 @@ def _local(picture: Tensor, size: int) -> Callable[[Tensor], Tensor]:
     return lambda x: locally_connected(x, kernels, padding=size // 2)
 
 
-def _shift_figure(photo: Photograph, seen: ShiftError, which: str) -> Figure:
+def _shift_figures(photo: Photograph, seen: ShiftError, which: str) -> list[Figure]:
     grey = torch.from_numpy(photo.grey)
     inputs = (grey[0].numpy(), shifted(grey, *_SHIFT)[0].numpy())
     maps = (seen.map.numpy(), shifted(seen.map, *_SHIFT).numpy(), seen.map_of_shifted.numpy())
     names = ("map of the input", "this map, moved as far", "map of the moved input", "difference")
-    return Figure(
+    drawn = Figure(
         svg(equivariance(inputs, maps, seen.inside.numpy(), error=seen.error, shift=_SHIFT)),
         title="The input moves, the map moves along",
         caption=f"{which[0].upper()}{which[1:]} on {photo.name}, with zeros around the image. The difference is that "
         "of the two maps beside it, on their scale; what is within reach of the border is hatched and left out of its "
         "number. What leaves on one side comes in on the other.",
         description=f"Maps of an image, and of the image moved; they differ inside by at most {number(seen.error)}.",
-        view=pictures(
-            [
-                Pictures("inputs", np.stack(inputs), ["input", "moved input"]),
-                Pictures("maps", np.stack([*maps, seen.difference.numpy()]), names, signed=True),
-            ]
-        ),
     )
+    touched = [
+        Pictures("inputs", np.stack(inputs), ["input", "moved input"]),
+        Pictures("maps", np.stack([*maps, seen.difference.numpy()]), names, signed=True),
+    ]
+    caption = "Choose the inputs or the maps, and point at a place."
+    return [drawn, Figure("", title="The same, value by value", caption=caption, view=pictures(touched))]
 
 
 @torch.no_grad()

@@ -58,23 +58,15 @@ def make(material: Material) -> Part:
     """The exhibit's part of the page."""
     run = material.run if material.run is not None and is_transformer(material.run) else None
     shown = run or small_language_model(material)
-    learned = _module(material, run, LearnedPositions, "learned")
-    t5 = _module(material, run, T5Bias, "t5")
-    table = None if learned is None else learned.weight.detach()[:_SHOWN_POSITIONS]
-    sinusoids = sinusoidal_positions(*(table.shape if table is not None else (_LENGTH, _FEATURES)))
-    tables = {"sinusoidal": sinusoids} | ({} if table is None else {"learned": table})
+    tables = _tables(shown, _module(material, run, LearnedPositions, "learned"))
+    relative = _relative(_module(material, run, T5Bias, "t5"))
     moved = permuted(shown, material.text)
-    relative = _relative(t5)
     return Part(
         EXHIBIT.title,
         question=EXHIBIT.question,
         formula=_FORMULA,
         text="\n\n".join(_text(shown, tables, moved)),
-        figures=[
-            _maps(tables, relative[-1]),
-            _products(tables),
-            _distances(relative),
-        ],
+        figures=[_maps(tables, relative[-1]), _products(tables), _distances(relative)],
         tables=[
             Table(
                 [(name, f"{error:.2g}") for name, error in moved.items()],
@@ -120,7 +112,7 @@ def permuted(run: Run, text: str | None = None) -> dict[str, float]:
     (tokens,) = given_to(model, [placing], example_of(run, text=text).inputs)
     blind = _without_positions(layer)
     own = _kind_of_positions(placing, layer)
-    found = {"no positions": permutation_error(lambda x: blind(x), tokens)}
+    found = {"no positions": permutation_error(blind, tokens)}
     if own != "none":
         found[f"with {own} positions"] = permutation_error(lambda x: layer(placing(x)), tokens)
     if is_causal(run):
@@ -149,6 +141,14 @@ def _kind_of_positions(placing: nn.Module, layer: EncoderLayer) -> str:
 
 
 # --- the encodings ---------------------------------------------------------------------------------------------------
+
+
+def _tables(run: Run, learned: LearnedPositions | None) -> dict[str, Tensor]:
+    """What is added to the tokens, Float[positions, d_model] each: the sinusoids as the run has them, or as wide."""
+    found = {} if learned is None else {"learned": learned.weight.detach()[:_SHOWN_POSITIONS]}
+    own = _first(run.model, SinusoidalPositions)
+    shape = found["learned"].shape if found else (_LENGTH, _FEATURES)
+    return {"sinusoidal": sinusoidal_positions(*shape) if own is None else own.table[:_SHOWN_POSITIONS], **found}
 
 
 @dataclass(frozen=True)
@@ -231,11 +231,11 @@ def _maps(tables: Mapping[str, Tensor], relative: _Relative) -> Figure:
 
 def _products(tables: Mapping[str, Tensor]) -> Figure:
     length = len(tables["sinusoidal"])
-    starts = [round(length * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    starts = sorted({int(length * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)})
     arrays = {name: table.numpy() for name, table in tables.items()}
     panels = [
         views.Panel(
-            f"{name}: PE(p) · PE(p + k)",
+            name,
             [
                 views.Line(f"p = {start}", np.arange(length, dtype=np.float32) - start, table @ table[start])
                 for start in starts
@@ -261,7 +261,7 @@ def _distances(relative: Sequence[_Relative]) -> Figure:
         shown.append(ByDistance(encoding.title, distances, lines, encoding.value_title))
     panels = [
         views.Panel(
-            f"{encoding.title}: {encoding.value_title}",
+            encoding.title,
             [views.Line(name, encoding.distances.astype(np.float32), v) for name, v in encoding.lines.items()],
         )
         for encoding in shown
@@ -297,13 +297,13 @@ def _text(run: Run, tables: Mapping[str, Tensor], moved: Mapping[str, float]) ->
         + (f" What tells it the order makes them differ: {told}." if told else "")
     )
     products = {name: spread(table @ table.T) for name, table in tables.items()}
-    sinusoids = tables["sinusoidal"]
     yield (
         "The sinusoids of the first Transformer are a clock with many hands: each pair of dimensions turns at its own "
         "speed, from one turn in six positions to one in tens of thousands. To go k positions on is to turn every hand "
         "by an angle that depends on k alone, so one matrix does it for all positions (for k = 5, largest error "
-        f"{shift_error(sinusoids, 5):.1g}), and the dot product of two positions depends on their distance alone: at "
-        f"one distance it varies by {products['sinusoidal']:.1g} of PE(p) · PE(p)."
+        f"{shift_error(sinusoidal_positions(_LENGTH, _FEATURES), 5):.1g}), and the dot product of two positions "
+        "depends on their distance alone: at one distance it varies by "
+        f"{products['sinusoidal']:.1g} of PE(p) · PE(p)."
     )
     if "learned" in products:
         yield (

@@ -75,7 +75,7 @@ class Example:
 def held_out(run: Run) -> Split:
     """The examples that a run keeps back longest; those that it trains on where it keeps none."""
     splits = run.dataset.splits
-    found: Split = next(splits[name] for name in ("test", "validation", "train") if name in splits)
+    found: Split = next(splits[name] for name in ("test", "validation", "train") if splits.get(name))
     return found
 
 
@@ -88,7 +88,7 @@ def example_of(run: Run, *, text: str | None = None, index: int = 0) -> Example:
         index: which one.
 
     Raises:
-        DataError: the text is empty or cannot be read by the model.
+        DataError: the text is empty, or the model cannot read it.
     """
     example, encoding = held_out(run).example(index, 0), run.dataset.encoding
     if isinstance(encoding, PairEncoding):
@@ -96,6 +96,8 @@ def example_of(run: Run, *, text: str | None = None, index: int = 0) -> Example:
         inputs = (torch.from_numpy(source)[None], torch.from_numpy(example["target"][:-1])[None])
         return Example(inputs, tuple(encoding.source.shown(source.tolist())))
     if not isinstance(encoding, TextEncoding):
+        if text is not None:
+            raise DataError(f"--text would be ignored: the model of {run.path} reads images. Leave it out")
         return Example((torch.from_numpy(example["image"])[None],))
     tokens = example["inputs"] if text is None else encoding.tokenizer.encode(text).astype("int64")[: encoding.context]
     if not len(tokens):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassrun import config
+from glassrun.errors import RunFolderError
 from glassrun.look import views
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.exhibits.early_steps import train_watched
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Mapping[str, Trained]]
 
+_MOST_POINTS = 4000  # of a curve
 _SHOWN_UPDATES = 40  # first steps
 _WARMUP = 40
 _EARLY = 10  # a step in the middle of the warmup
@@ -44,7 +46,7 @@ _RECIPE = {
 _WITH, _WITHOUT = f"warmup over {_WARMUP} steps", "no warmup"
 _FORMULA = """<math display="block"><mrow>
 <msub><mi>η</mi><mi>s</mi></msub><mo>=</mo><msub><mi>η</mi><mi>peak</mi></msub><mo>·</mo>
-<mrow><mo>{</mo><mtable columnalign="left">
+<mrow><mo form="prefix" stretchy="true">{</mo><mtable columnalign="left">
 <mtr><mtd><mi>s</mi><mo>/</mo><mi>w</mi></mtd><mtd><mi>s</mi><mo>≤</mo><mi>w</mi></mtd></mtr>
 <mtr><mtd><mfrac><mn>1</mn><mn>2</mn></mfrac><mo>(</mo><mn>1</mn><mo>+</mo><mi>cos</mi><mi>π</mi>
 <mfrac><mrow><mi>s</mi><mo>−</mo><mi>w</mi></mrow><mrow><mi>n</mi><mo>−</mo><mi>w</mi></mrow></mfrac><mo>)</mo></mtd>
@@ -72,6 +74,8 @@ def fits(run: Run) -> bool:
 def make(material: Material) -> Part:
     """The exhibit's part of the page."""
     run = material.run if material.run is not None and fits(material.run) else small_language_model(material)
+    if not any(isfinite(line.step.loss) for line in run.ledger):
+        raise RunFolderError(f"{run.path}: expected steps with a finite loss, found none: there is no curve to show")
     columns = with_and_without(material) if material.may_train else {}
     return Part(
         EXHIBIT.title,
@@ -110,6 +114,7 @@ def with_and_without(material: Material) -> Columns:
 
 def _as_trained(run: Run) -> Figure:
     steps = [line.step for line in run.ledger if isfinite(line.step.loss)]
+    steps = steps[:: -(-len(steps) // _MOST_POINTS)]
     places, losses = [step.step for step in steps], [step.loss for step in steps]
     rates = [step.learning_rate for step in steps]
     x = np.array(places, dtype=np.float32)

@@ -22,7 +22,7 @@ _COLORS: dict[Kind, str] = {
     "block": "#009e73",
     "other": "#e8dccb",
 }
-_IN_A_LINE = 7  # at most
+_IN_A_LINE = 6  # at most
 # In inches:
 _TALLEST, _SIDE, _LENGTH = 1.0, 0.8, 0.3  # of a bar, of a block's height and depth, of its length
 _SLANT = 0.32  # how far depth goes to the right, of its length
@@ -146,6 +146,6 @@ def _label(axes: Axes, x: float, block: Block) -> None:
 
 def _texts(block: Block) -> list[str]:
     """The lines below a block."""
-    title = block.title if block.count == 1 else f"{block.title}, {block.count} times"
+    title = block.title if block.count == 1 else f"{block.title} × {block.count}"
     shape = " × ".join(map(str, block.shape)) if len(block.shape) != 1 else f"{block.shape[0]} features"
     return [title, *block.notes, shape, *([f"{block.parameters:,} parameters"] if block.parameters else [])]
