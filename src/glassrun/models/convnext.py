@@ -62,7 +62,8 @@ class ConvNeXt(nn.Module):
             raise ModelError(
                 f"images of {image_height} × {image_width} are too small for patches of {patch_size} × {patch_size} "
                 f"and {len(channels)} stages, which need {smallest} × {smallest}: make model.patch_size smaller, give "
-                "model.channels and model.blocks fewer entries, or scale the images (data.image_size, where the source is images)"
+                "model.channels and model.blocks fewer entries, or scale the images (data.image_size, where the source "
+                "is images)"
             )
         self.layer_scale = layer_scale
         self.stem = nn.Sequential(

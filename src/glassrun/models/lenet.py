@@ -44,7 +44,8 @@ class LeNet(nn.Module):
         if min(image_height, image_width) + 2 * padding < _SMALLEST:
             raise ModelError(
                 f"images of {image_height} × {image_width} are too small for LeNet: with model.padding {padding} it "
-                f"needs at least {_SMALLEST - 2 * padding} × {_SMALLEST - 2 * padding}. Where data.source is images, data.image_size scales them"
+                f"needs at least {_SMALLEST - 2 * padding} × {_SMALLEST - 2 * padding}. Where data.source is images, "
+                "data.image_size scales them"
             )
         height, width = (_reduced(size, padding) for size in (image_height, image_width))
         self.features = nn.Sequential(
