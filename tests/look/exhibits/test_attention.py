@@ -172,7 +172,7 @@ def test_weights_that_are_no_numbers_are_told(name: str, made: Made, tmp_path: P
     run = Untrained.of(made, name)
     with torch.no_grad():
         next(run.model.parameters()).fill_(torch.nan)
-    with pytest.raises(BadInput, match="not finite|no numbers"):
+    with pytest.raises(BadInput, match=r"not finite|no numbers"):
         attention.make(Material(tmp_path, run=run, may_train=False))
 
 
