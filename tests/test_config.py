@@ -190,7 +190,7 @@ FREE: list[tuple[Values, str, Values]] = [
         for recipe in (IMAGES, LANGUAGE, PAIRS)
     ),
     (CLASSIFY, "train", {"eval_every": 7, "checkpoint_every": 7, "keep_checkpoints": 7}),
-    (CLASSIFY, "record", {"every": 7}),
+    (CLASSIFY, "record", {"every": 7, "snapshots": 7}),
     (CLASSIFY, "track", {"mlflow": {"uri": "http://127.0.0.1"}, "wandb": {"mode": "online"}, "wait": 7}),
 ]
 # Sources whose examples are split in one way only.
@@ -438,7 +438,8 @@ def test_a_section_that_is_no_mapping(section: str, value: Any) -> None:
         ("optimizer.clip_norm", 0), ("schedule.warmup_steps", -1), ("schedule.warmup_steps", 1.5),
         ("train.steps", 0), ("train.steps", "many"), ("train.steps", 1e3), ("train.eval_every", 0),
         ("numerics.device", "gpu"), ("numerics.precision", "float16"), ("numerics.threads", 0), ("numerics.isa", "sse"),
-        ("numerics.compile", True), ("record.every", 0), ("data.workers", -1), ("data.workers", 65),
+        ("numerics.compile", True), ("record.every", 0), ("record.snapshots", -1),
+        ("data.workers", -1), ("data.workers", 65),
         ("data.path", "/ignored"), ("data.split", "tail"), ("model.kernel_size", 2), ("model.channels", []),
         ("model.channels", [0]), ("model.channels", 32), ("model.dropout", 1.0), ("model.pooling", "min"),
     ],

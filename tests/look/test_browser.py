@@ -375,6 +375,11 @@ def test_the_still_stands_on_paper_and_without_scripts(shown: Open) -> None:
     page = shown(view).page
     still, live = page.locator(".still"), page.locator(".glass")
     assert (still.is_visible(), live.is_visible()) == (False, True)
+    ask = page.get_by_role("button", name="the printed picture")
+    ask.click()
+    assert (still.is_visible(), live.is_visible(), ask.get_attribute("aria-expanded")) == (True, True, "true")
+    ask.click()
+    assert (still.is_visible(), live.is_visible(), ask.get_attribute("aria-expanded")) == (False, True, "false")
     page.emulate_media(media="print")
     assert (still.is_visible(), live.is_visible()) == (True, False)
     bare = shown(view, java_script_enabled=False)

@@ -63,13 +63,13 @@ def capture(
     """
     positional, named = _arguments(model, inputs)
     wanted = Modules.of(attention, "attention"), Modules.of(activations, "activations")
-    names = [name for name, _ in model.named_modules()]
-    for modules in wanted:
-        modules.check(names)
-    _check_open(model, names, *wanted)
+    modules = dict(model.named_modules())
+    for choice in wanted:
+        choice.check(list(modules))
+    _check_open(modules, *wanted)
     keeper = Keeper(model, *wanted, numbers(heads, "heads"), numbers(queries, "queries"), Budget(budget))
     seeing = Attention(keeper, Flow((positional, named))) if attention else None
-    with unchanged(model), keeper.path.watching(model), seeing or nullcontext():
+    with unchanged(modules.values()), keeper.path.watching(modules), seeing or nullcontext():
         try:
             output = model(*positional, **named)
         except CaptureError:
@@ -108,10 +108,10 @@ def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
     return positional, named
 
 
-def _check_open(model: nn.Module, names: Sequence[str], attention: Modules, activations: Modules) -> None:
+def _check_open(modules: Mapping[str, nn.Module], attention: Modules, activations: Modules) -> None:
     """Nothing that is wanted may lie where no Python runs, and a pass may not make parameters."""
     closed: list[tuple[str, str]] = []
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         if any(isinstance(p, UninitializedParameter) for p in module._parameters.values()):
             raise CaptureError(f"{name or 'the model'} has no weights yet; call the model once before")
         shown = name or "the model"
@@ -123,7 +123,7 @@ def _check_open(model: nn.Module, names: Sequence[str], attention: Modules, acti
         elif module._compiled_call_impl is not None:
             closed.append((name, f"{shown} was compiled by its compile(): capture a copy that was not"))
     for name, what in closed:
-        inside = [other for other in names if other == name or other.startswith(f"{name}.") or not name]
+        inside = [other for other in modules if other == name or other.startswith(f"{name}.") or not name]
         if any(attention.reaches(other) or (other != name and activations.has(other)) for other in inside):
             raise CaptureError(f"{what}. Python does not run inside, so nothing can be seen there")
 

@@ -54,6 +54,7 @@ class Origin:
 
 
 UNKNOWN = Origin(None)
+_NESTED = (tuple, list, dict)
 
 
 class Flow:
@@ -86,29 +87,53 @@ class Flow:
 
     def follow(self, function: str, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         """A function was called: what it gave is of the sequences of what it was given."""
-        writes = function.startswith("__set")  # buffer[…] = keys
+        writes = output is None and function == "__setitem__"  # buffer[…] = keys
         if isinstance(output, Tensor):
             results = [output]
         elif not (results := list(tensors_in(arguments[:1] if writes else output))):
             return  # sizes, types, devices: much of what a mode sees
-        known = [origin for x in tensors_in((*arguments, *named.values())) if (origin := self.of(x)) is not UNKNOWN]
+        known = self._known(arguments)
+        if named:
+            known += self._known(named.values())
         if not known:
             return
-        kept = _kept(bare(function), known, arguments[:1], results[0])
-        origin = Origin(latest(known)) if kept is None else replace(kept, sequence=latest(known))
+        origin = Origin(latest(known))
+        for attending in known:
+            if attending.factors is not None:
+                kept = _kept(bare(function), attending, arguments[:1], results[0])
+                origin = origin if kept is None else replace(kept, sequence=origin.sequence)
+                break
         for result in results:
             self.mark(result, origin)
             # A cache is written to through a view and read as a whole.
             if (writes or function.endswith("_")) and result._base is not None:
                 self.mark(result._base, origin)
 
+    def _known(self, values: Iterable[Any]) -> list[Origin]:
+        """What is known of the tensors among these. Asked for every call of a pass, so without detours."""
+        found: list[Origin] = []
+        for x in values:
+            if isinstance(x, Tensor):
+                entry = self._origins.get(id(x))
+                if entry is not None and entry[0]() is x:
+                    found.append(entry[1])
+            elif isinstance(x, _NESTED):
+                found += self._known(x.values() if isinstance(x, dict) else x)
+        return found
 
-def _kept(function: str, known: list[Origin], arguments: tuple[Any, ...], result: Tensor) -> Origin | None:
-    """Of the arguments the scores or weights that the result still is."""
-    origin = next((origin for origin in known if origin.factors), None)
-    if origin is not None and origin.softmaxed and function in _TURNING:
+
+def _kept(function: str, origin: Origin, arguments: tuple[Any, ...], result: Tensor) -> Origin | None:
+    """What is known of the result of a function on scores or weights, if it still is some.
+
+    Arguments:
+        function: its bare name.
+        origin: of the scores or weights.
+        arguments: the first one, if there is one.
+        result: what it gave.
+    """
+    if origin.softmaxed and function in _TURNING:
         return replace(origin, turned=not origin.turned) if _is_turned(next(tensors_in(arguments)), result) else None
-    if origin is None or function not in _KEEPING:
+    if function not in _KEEPING:
         return None
     if origin.undropped is None:
         return origin
@@ -145,10 +170,10 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
         return
     if isinstance(values, dict):
         values = values.values()
-    elif not isinstance(values, tuple | list):
+    elif not isinstance(values, _NESTED):
         return
     for value in values:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, tuple | list | dict):
+        elif isinstance(value, _NESTED):
             yield from tensors_in(value)

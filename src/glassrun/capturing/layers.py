@@ -33,7 +33,8 @@ def are_layers(module: nn.Module, name: str = "") -> Iterator[str]:
 def described(name: str, module: nn.Module, output: Tensor) -> Layer:
     """A layer that returned this."""
     # As module.parameters() has them, which takes longer than many a small layer.
-    parameters = {id(p): p for part in module.modules() for p in part._parameters.values() if p is not None}
+    parts = module.modules() if module._modules else (module,)
+    parameters = {id(p): p for part in parts for p in part._parameters.values() if p is not None}
     count = sum(parameter.numel() for parameter in parameters.values())
     return Layer(name, type(module).__name__, _settings(module), tuple(output.shape), count)
 

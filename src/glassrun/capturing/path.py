@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,11 +43,11 @@ class Path:
         return f"{name or 'the model'!s} ({type(module).__name__}{f', called with {shapes}' if shapes else ''})"
 
     @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """Follow the passes of a model; the hooks go when the context ends, whatever happens inside."""
+    def watching(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Follow the passes of these modules; the hooks go when the context ends, whatever happens inside."""
         hooks: list[Any] = []
         try:
-            for name, module in model.named_modules():
+            for name, module in modules.items():
                 # Ours comes first before a module, so that a hook of the user's runs inside of it, and last behind it,
                 # so that we see what the next module gets.
                 hooks.append(module.register_forward_pre_hook(self._enter(name), with_kwargs=True, prepend=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from glassrun.generators import undisturbed
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def unchanged(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Afterwards buffers hold what they held, and random generators stand where they stood, whatever happened.
 
     In training mode a pass moves buffers, such as the averages of batch norms.
@@ -24,8 +24,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     """
     buffers = [
         (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
     ]
     fast = torch.backends.mha.get_fastpath_enabled()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]

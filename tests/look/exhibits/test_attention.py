@@ -193,5 +193,5 @@ def test_without_a_run_of_the_users_it_translates_what_it_never_read(tmp_path: P
     assert "“ein kleiner Hund wartet”" in part.text
     memory = next(table for table in part.tables if "memory" in table.title.lower())
     assert [row[1] for row in memory.rows[:2]] == ["ein kleiner Hund wartet", "eine weiße Königin schläft"]
-    assert float(memory.rows[0][2]) > 0.9
+    assert float(memory.rows[0][2]) > 0.8
     assert float(memory.rows[1][2]) < 0.01
