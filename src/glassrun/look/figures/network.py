@@ -27,7 +27,7 @@ _IN_A_LINE = 6  # at most
 _TALLEST, _SIDE, _LENGTH = 1.0, 0.8, 0.3  # of a bar, of a block's height and depth, of its length
 _SLANT = 0.32  # how far depth goes to the right, of its length
 _TEXT_LINE, _TEXT_GAP = 0.135, 0.07
-_OVER, _OVER_BRANCHES = 0.05, 0.34  # what is free above
+_OVER, _OVER_BRANCHES, _ARC_GAP = 0.05, 0.2, 0.1  # what is free above, and between a block and its arc
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,15 @@ def _draw(axes: Axes, x: float, block: Block, scale: _Scale) -> None:
             shade = tuple(light * part for part in color)
             axes.add_patch(Polygon(corners, facecolor=shade, edgecolor=INK, linewidth=0.6, joinstyle="round"))
     if block.branches:
-        _arc(axes, x)
+        _arc(axes, x, (_TALLEST + height + up) / 2 + _ARC_GAP)
 
 
-def _arc(axes: Axes, x: float) -> None:
-    """From before the block around it to behind it."""
+def _arc(axes: Axes, x: float, top: float) -> None:
+    """From before the block over its top to behind it."""
     from matplotlib.patches import FancyArrowPatch
 
     ends = ((x - 0.38, _TALLEST / 2), (x + 0.38, _TALLEST / 2))
-    path = "arc3,rad=-0.95"
+    path = f"arc3,rad={-2 * (top - _TALLEST / 2) / 0.76}"  # it rises by half of that, in units of its width
     axes.add_patch(
         FancyArrowPatch(*ends, connectionstyle=path, arrowstyle="->", mutation_scale=8, color=INK, linewidth=0.9)
     )
