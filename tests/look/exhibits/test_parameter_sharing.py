@@ -101,5 +101,7 @@ def test_with_training_it_has_the_study(tmp_path):
     assert len(part.figures) == 3
     _, study, _ = part.tables
     assert [row[0] for row in study.rows] == ["convolution", "locally connected", "fully connected"]
-    assert all(float(cell) > 50 for row in study.rows for cell in row[3:])
-    assert "A small CNN, trained on 200 batches of digits" not in part.notes
+    # Of ten classes a guess is right once in ten.
+    assert all(float(cell) > 80 for row in study.rows for cell in row[3:6])
+    assert all(float(cell) > 20 for row in study.rows for cell in row[6:])
+    assert not part.notes
