@@ -178,7 +178,7 @@ def greedy(writer: Any, encoding: PairEncoding) -> list[int]:
     from glassrun.generate.write import write
 
     # A model that was hardly trained may never write the end.
-    most = min(encoding.max_length - 1, 2 * writer.sources.shape[1] + 8)
+    most = min(encoding.max_length - 1, writer.sources.shape[1] + 8)
     (tokens,) = write(writer, torch.tensor([[BEGIN]]), Greedy(), [0], count=most, stop=(END,))
     return tokens
 
