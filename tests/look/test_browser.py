@@ -321,6 +321,16 @@ def test_curves_say_the_values_at_the_pointer(shown: Open, log: bool) -> None:
     assert made.wrong == []
 
 
+def test_lines_of_one_name_are_told_with_their_panels(shown: Open) -> None:
+    x = np.arange(1.0, 4.0)
+    panels = [views.Panel(title, [views.Line("A", x, x * by)]) for title, by in (("loss", 1), ("rate", 10))]
+    page = shown(views.curves(panels)).page
+    page.locator(".stage canvas").first.focus()
+    page.keyboard.press("End")
+    assert readout(page) == "step 3 · loss, A: 3 · rate, A: 30"
+    assert page.locator(".legend li").all_inner_texts() == ["A"]
+
+
 def test_curves_zoom_by_dragging_by_wheel_and_by_keys(shown: Open) -> None:
     page = shown(curve_view()).page
     reset = page.get_by_role("button", name="whole range")
@@ -390,13 +400,31 @@ def test_the_still_stands_on_paper_and_without_scripts(shown: Open) -> None:
 
 def test_stills_of_a_view_are_for_paper_alone(browser: Any, tmp_path: Path) -> None:
     view, _ = two_layers()
-    figures = [Figure("", view=view), Figure(STILL, "layer 1", still=True), Figure(STILL, "layer 2", still=True)]
+    figures = [
+        Figure("", caption="choose a head", view=view),
+        Figure(STILL, "layer 1", still=True),
+        Figure(STILL, "layer 2", still=True),
+    ]
     file = tmp_path / "page.html"
     file.write_text(render(title="A page", subtitle="", parts=[Part("A part", figures=figures)]))
     page = opened(browser, file).page
-    assert page.get_by_text("layer 2").is_visible() is False
+    assert (page.get_by_text("layer 2").is_visible(), page.get_by_text("choose a head").is_visible()) == (False, True)
     page.emulate_media(media="print")
-    assert page.get_by_text("layer 2").is_visible()
+    assert (page.get_by_text("layer 2").is_visible(), page.get_by_text("choose a head").is_visible()) == (True, False)
+    bare = opened(browser, file, java_script_enabled=False).page
+    assert (bare.get_by_text("layer 2").is_visible(), bare.get_by_text("choose a head").is_visible()) == (True, False)
+
+
+def test_the_first_cells_of_a_table_are_not_broken_inside_a_word(browser: Any, tmp_path: Path) -> None:
+    rows = [("config", "optimizer.learning_rate " * 20, "the same word " * 20)]
+    part = Part("A part", tables=[Table(rows, ("what", "of the first run", "of the second run"))])
+    file = tmp_path / "page.html"
+    file.write_text(render(title="A page", subtitle="", parts=[part]))
+    cell = opened(browser, file).page.locator("td").first
+    assert (
+        cell.evaluate("cell => { const r = new Range(); r.selectNodeContents(cell); return r.getClientRects().length }")
+        == 1
+    )
 
 
 def luminance(page: Any, selector: str, style: str) -> float:
