@@ -278,6 +278,14 @@ def test_heatmap_says_the_value_and_where_there_is_none(shown: Open) -> None:
     assert made.page.locator(".bar span").all_inner_texts() == ["-2", "2", "added"]
 
 
+def test_pictures_begin_with_the_one_that_is_named(shown: Open) -> None:
+    groups = [views.Pictures(name, weights(4, 5, 5), list("abcd"), first=at) for name, at in (("one", 2), ("two", 1))]
+    page = shown(views.pictures(groups)).page
+    assert page.get_by_role("button", name="c", pressed=True).count() == 1
+    page.locator(".tools select").select_option(label="two")
+    assert page.get_by_role("button", name="b", pressed=True).count() == 1
+
+
 def test_pictures_step_through_filters_and_say_values(shown: Open) -> None:
     first, second = np.arange(24.0).reshape(3, 2, 4), np.ones((1, 2, 2))
     groups = [views.Pictures("edges", first, ["up", "down", "left"]), views.Pictures("flat", second)]

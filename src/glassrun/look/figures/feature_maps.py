@@ -103,7 +103,8 @@ def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title
             _kernel(axes, found.kernel, left=found.signed and row > height / 2 and column > width / 2)
         if found.signed:
             scale = shown
-            axes.plot(column, row, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
+            ring = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.2, "clip_on": False}
+            axes.plot(column, row, "o", markersize=9, **ring)
     if scale is not None:
         _bar(figure, scale, list(grid.flat), extend="both")
     return figure

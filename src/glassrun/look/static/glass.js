@@ -500,10 +500,10 @@ function heatmap(root, { values, arrays }, signal) {
 
 function pictures(root, { values, arrays }, signal) {
   const { groups, steps } = values;
-  const chosen = { group: 0, picture: 0, frame: steps.length - 1 };
+  const chosen = { group: 0, picture: groups[0].first, frame: steps.length - 1 };
   const tools = append(root, "div", { className: "tools" });
   if (groups.length > 1)
-    select(tools, "layer", groups.map((group) => group.name), signal, (group) => show({ group, picture: 0 }));
+    select(tools, "layer", groups.map((group) => group.name), signal, (group) => show({ group, picture: groups[group].first }));
   else append(tools, "span", { textContent: groups[0].name });
   const turn = (by) => {
     const count = arrays[`pictures.${chosen.group}`].shape.at(-3);
