@@ -64,11 +64,13 @@ def capture(
     positional, named = _arguments(model, inputs)
     wanted = Modules.of(attention, "attention"), Modules.of(activations, "activations")
     modules = dict(model.named_modules())
+    first = {id(module): name for name, module in modules.items()}
+    others = {name: first[id(module)] for name, module in model.named_modules(remove_duplicate=False)}
     for choice in wanted:
-        choice.check(list(modules))
+        choice.check(list(modules), others)
     _check_open(modules, *wanted)
     keeper = Keeper(model, *wanted, numbers(heads, "heads"), numbers(queries, "queries"), Budget(budget))
-    seeing = Attention(keeper, Flow((positional, named))) if attention else None
+    seeing = Attention(keeper, Flow((positional, named))) if wanted[0] else None
     with unchanged(modules.values()), keeper.path.watching(modules), seeing or nullcontext():
         try:
             output = model(*positional, **named)
@@ -101,7 +103,7 @@ def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
         )
     for name, value in [*enumerate(positional), *named.items()]:
         for tensor in tensors_in(value):
-            if not tensor.numel():
+            if not tensor.is_nested and not tensor.numel():
                 raise CaptureError(
                     f"the input {name} is empty, its shape is {tuple(tensor.shape)}; give at least one token or image"
                 )
