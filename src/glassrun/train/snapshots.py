@@ -199,7 +199,8 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     """
     path = path_of(folder, snapshot.step)
     path.parent.mkdir(exist_ok=True)
-    values = {"format": FORMAT, "step": snapshot.step, **snapshot.values, "digest": _digest(snapshot.arrays)}
+    values = {"format": FORMAT, "step": snapshot.step, **snapshot.values}
+    values["digest"] = _digest(values, snapshot.arrays)
     write_atomic(path, safetensors.numpy.save(dict(snapshot.arrays), {_KEY: canonical_json(values)}))
     return path
 
@@ -213,21 +214,27 @@ def read(path: Path) -> Snapshot:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            values = json.loads(file.metadata()[_KEY])
-        if values.pop("format") != FORMAT:
+            values = json.loads((file.metadata() or {}).get(_KEY, "null"))
+        if not isinstance(values, dict):
+            raise ValueError(f"its metadata has no object {_KEY!r}")
+        if values.get("format") != FORMAT:
             raise ValueError("it is of another format")
-        if values.pop("digest") != _digest(arrays):
+        if values.pop("digest", None) != _digest(values, arrays):
             raise ValueError("its digest is not the recorded one: it was changed after it was written")
+        del values["format"]
         step = int(values.pop("step"))
         if path.name != path_of(path.parent, step).name:
             raise ValueError(f"it is of step {step}")
         return Snapshot(step, values, arrays)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
             f"{path}: this snapshot is damaged: {error}. Remove it, or restore it from a copy; the run needs none"
         ) from None
 
 
-def _digest(arrays: Mapping[str, Array]) -> str:
-    """Over the arrays in the order of their names."""
-    return digest_bytes(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
+def _digest(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """Over the values with the arrays' names, types and shapes as canonical JSON, then the arrays by name."""
+    names = sorted(arrays)
+    forms = [[name, arrays[name].dtype.str, list(arrays[name].shape)] for name in names]
+    head = canonical_json({"values": values, "arrays": forms}).encode()
+    return digest_bytes(b"".join([head, *(arrays[name].tobytes() for name in names)]))
