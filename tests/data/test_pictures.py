@@ -193,6 +193,11 @@ def refused(path: Path, message: str = "found") -> None:
     assert str(path) in str(error.value)
 
 
+def test_what_is_no_picture_is_told_without_pillows_stream(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    refused(tmp_path / "a.png", r"expected a picture \(PNG, .*\), found none of these forms$")
+
+
 def png(width: int, height: int, body: bytes) -> bytes:
     """A grey PNG file by hand, so that its header can say anything."""
 

@@ -278,6 +278,14 @@ def test_heatmap_says_the_value_and_where_there_is_none(shown: Open) -> None:
     assert made.page.locator(".bar span").all_inner_texts() == ["-2", "2", "added"]
 
 
+def test_pictures_begin_with_the_one_that_is_named(shown: Open) -> None:
+    groups = [views.Pictures(name, weights(4, 5, 5), list("abcd"), first=at) for name, at in (("one", 2), ("two", 1))]
+    page = shown(views.pictures(groups)).page
+    assert page.get_by_role("button", name="c", pressed=True).count() == 1
+    page.locator(".tools select").select_option(label="two")
+    assert page.get_by_role("button", name="b", pressed=True).count() == 1
+
+
 def test_pictures_step_through_filters_and_say_values(shown: Open) -> None:
     first, second = np.arange(24.0).reshape(3, 2, 4), np.ones((1, 2, 2))
     groups = [views.Pictures("edges", first, ["up", "down", "left"]), views.Pictures("flat", second)]
@@ -319,6 +327,16 @@ def test_curves_say_the_values_at_the_pointer(shown: Open, log: bool) -> None:
     assert readout(page).startswith("step ")
     assert page.locator(".legend li").all_inner_texts() == ["training", "test", "learning rate"]
     assert made.wrong == []
+
+
+def test_lines_of_one_name_are_told_with_their_panels(shown: Open) -> None:
+    x = np.arange(1.0, 4.0)
+    panels = [views.Panel(title, [views.Line("A", x, x * by)]) for title, by in (("loss", 1), ("rate", 10))]
+    page = shown(views.curves(panels)).page
+    page.locator(".stage canvas").first.focus()
+    page.keyboard.press("End")
+    assert readout(page) == "step 3 · loss, A: 3 · rate, A: 30"
+    assert page.locator(".legend li").all_inner_texts() == ["A"]
 
 
 def test_curves_zoom_by_dragging_by_wheel_and_by_keys(shown: Open) -> None:
@@ -390,13 +408,31 @@ def test_the_still_stands_on_paper_and_without_scripts(shown: Open) -> None:
 
 def test_stills_of_a_view_are_for_paper_alone(browser: Any, tmp_path: Path) -> None:
     view, _ = two_layers()
-    figures = [Figure("", view=view), Figure(STILL, "layer 1", still=True), Figure(STILL, "layer 2", still=True)]
+    figures = [
+        Figure("", caption="choose a head", view=view),
+        Figure(STILL, "layer 1", still=True),
+        Figure(STILL, "layer 2", still=True),
+    ]
     file = tmp_path / "page.html"
     file.write_text(render(title="A page", subtitle="", parts=[Part("A part", figures=figures)]))
     page = opened(browser, file).page
-    assert page.get_by_text("layer 2").is_visible() is False
+    assert (page.get_by_text("layer 2").is_visible(), page.get_by_text("choose a head").is_visible()) == (False, True)
     page.emulate_media(media="print")
-    assert page.get_by_text("layer 2").is_visible()
+    assert (page.get_by_text("layer 2").is_visible(), page.get_by_text("choose a head").is_visible()) == (True, False)
+    bare = opened(browser, file, java_script_enabled=False).page
+    assert (bare.get_by_text("layer 2").is_visible(), bare.get_by_text("choose a head").is_visible()) == (True, False)
+
+
+def test_the_first_cells_of_a_table_are_not_broken_inside_a_word(browser: Any, tmp_path: Path) -> None:
+    rows = [("config", "optimizer.learning_rate " * 20, "the same word " * 20)]
+    part = Part("A part", tables=[Table(rows, ("what", "of the first run", "of the second run"))])
+    file = tmp_path / "page.html"
+    file.write_text(render(title="A page", subtitle="", parts=[part]))
+    cell = opened(browser, file).page.locator("td").first
+    assert (
+        cell.evaluate("cell => { const r = new Range(); r.selectNodeContents(cell); return r.getClientRects().length }")
+        == 1
+    )
 
 
 def luminance(page: Any, selector: str, style: str) -> float:

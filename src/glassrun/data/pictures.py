@@ -92,7 +92,7 @@ def scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 def _opened(path: Path | Held) -> Any:
     """The picture, a PIL.Image.Image, decoded; its file is closed."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingDependency("pillow", "reading pictures", extra="recipes") from None
     if isinstance(path, Path) and (found := what_is_at(path)) != "a file":
@@ -107,6 +107,8 @@ def _opened(path: Path | Held) -> Any:
                     f"{path}: expected at most {_MOST_PIXELS:,} pixels, found {picture.width} × {picture.height}"
                 )
             picture.load()
+    except UnidentifiedImageError:  # Pillow's own words name the stream that it read from
+        raise DataError(f"{path}: expected a picture ({', '.join(_FORMATS)}), found none of these forms") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: expected a picture ({', '.join(_FORMATS)}), found damage or another form: {error}"

@@ -98,12 +98,14 @@ class Pictures:
         values: Float[pictures, height, width]; with snapshots Float[frames, pictures, height, width].
         labels: of the pictures, for example the filters' names.
         signed: whether zero is the middle of the scale.
+        first: which picture is shown before the reader chooses.
     """
 
     name: str
     values: Array
     labels: Sequence[str] = ()
     signed: bool = False
+    first: int = 0
 
 
 def pictures(groups: Sequence[Pictures], *, steps: Sequence[int] = ()) -> View:
@@ -112,7 +114,9 @@ def pictures(groups: Sequence[Pictures], *, steps: Sequence[int] = ()) -> View:
         "pictures",
         {
             "steps": list(steps),
-            "groups": [{"name": g.name, "labels": list(g.labels), "signed": g.signed} for g in groups],
+            "groups": [
+                {"name": g.name, "labels": list(g.labels), "signed": g.signed, "first": g.first} for g in groups
+            ],
         },
         {f"pictures.{number}": group.values for number, group in enumerate(groups)},
     )

@@ -251,12 +251,15 @@ def _same_middle(maps: Sequence[FilterMap]) -> NDArray[np.float32]:
 def _layers_figure(chosen: Subject, layers: Sequence[tuple[str, NDArray[np.float32], list[int]]]) -> Figure:
     image = chosen.image[0].numpy()
     rows = [("input", image), *((f"{name}: maps of {m.shape[1]} × {m.shape[2]}", m) for name, m, _ in layers)]
-    groups = [Pictures("input", image), *(Pictures(n, m, [f"map {i}" for i in which], True) for n, m, which in layers)]
+    channels = [f"channel {number + 1}" for number in range(len(image))]
+    groups = [
+        Pictures("input", image, channels),
+        *(Pictures(n, m, [f"map {i}" for i in which], True) for n, m, which in layers),
+    ]
     return Figure(
         svg(images(rows, signed=True)),
         title="A held-out image on its way through the network",
-        caption=f"The {_SHOWN_MAPS} strongest maps of some convolutions, before norm and activation. Each row has one "
-        "scale.",
+        caption=f"Of each of these layers the {_SHOWN_MAPS} strongest maps, before norm and activation, on one scale.",
         description="The input and the maps of the layers: " + ", ".join(name for name, _, _ in layers),
         view=pictures(groups),
     )
@@ -264,12 +267,18 @@ def _layers_figure(chosen: Subject, layers: Sequence[tuple[str, NDArray[np.float
 
 def _volume_figure(volume: NDArray[np.float32], depth_map: NDArray[np.float32], places: Sequence[int]) -> Figure:
     labels = [f"slice {place}" for place in range(len(volume))]
+    first = places[len(places) // 3]  # through both balls: at the volume's ends there is nothing to see
     return Figure(
         svg(slices(volume, depth_map, places, names=("volume", "edge in depth"))),
         title="A volume in slices, and an edge filter along its depth",
         caption=f"A computed volume of {len(volume)} slices: a bright ball inside a half-bright one.",
         description="Slices of two nested balls, and of the map of a filter of 3 × 3 × 3 on them.",
-        view=pictures([Pictures("volume", volume, labels), Pictures("edge in depth", depth_map, labels, signed=True)]),
+        view=pictures(
+            [
+                Pictures("volume", volume, labels, first=first),
+                Pictures("edge in depth", depth_map, labels, signed=True, first=first),
+            ]
+        ),
     )
 
 
@@ -279,7 +288,7 @@ def _peaks(known: Sequence[FilterMap], learned: Sequence[FilterMap]) -> Table:
     for found, like in zip([*known, *learned], likes, strict=True):
         if found.signed:
             row, column = peak(found.values)
-            size = " × ".join(map(str, found.values.shape))
+            size = "\u00a0×\u00a0".join(map(str, found.values.shape))  # no line break inside
             where = (f"row {row}, column {column}", f"{found.values[row, column]:+.3f}")
             rows.append((found.title, size, *where, f"{np.abs(found.values).mean():.4f}", like))
     head = (

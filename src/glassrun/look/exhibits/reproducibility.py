@@ -112,16 +112,17 @@ def _curves(seeded: Mapping[str, Run], unseeded: Mapping[str, Run]) -> Figure:
         svg(loss_curves(columns)),
         "The same recipe, trained twice",
         "Below: how far the second loss is from the first, at every step.",
-        view=views.choice(
-            "runs",
-            {
-                title: views.curves(
-                    [views.Panel("training loss", [views.Line(name, steps, losses) for name, losses in runs.items()])]
-                )
-                for title, runs in columns.items()
-            },
-        ),
+        view=views.choice("runs", {title: views.curves(_panels(steps, runs)) for title, runs in columns.items()}),
     )
+
+
+def _panels(steps: Losses, runs: Mapping[str, Losses]) -> list[views.Panel]:
+    """The losses, and how far the second is from the first."""
+    (_, first), (name, second) = runs.items()
+    return [
+        views.Panel("training loss", [views.Line(name, steps, losses) for name, losses in runs.items()]),
+        views.Panel("difference", [views.Line(name, steps, second - first)]),
+    ]
 
 
 def _apart(a: Run, b: Run, verdict: Verdict) -> Figure:
@@ -129,6 +130,8 @@ def _apart(a: Run, b: Run, verdict: Verdict) -> Figure:
     assert found is not None, "the recipes differ in a rate"
     name = found.field.replace("_", " ")
     losses = {"run A": _loss(a), "run B": _loss(b)}
+    apart = np.abs(losses["run A"] - losses["run B"])
+    marks = [(float(found.step), "first difference")]
     steps = np.arange(1, _STEPS + 1, dtype=np.float32)
     return Figure(
         svg(first_difference(losses["run A"], losses["run B"], found.step, name)),
@@ -140,8 +143,14 @@ def _apart(a: Run, b: Run, verdict: Verdict) -> Figure:
                 views.Panel(
                     "training loss",
                     [views.Line(name, steps, values) for name, values in losses.items()],
-                    marks=[(float(found.step), "first difference")],
-                )
+                    marks=marks,
+                ),
+                views.Panel(
+                    "|loss A − loss B|",
+                    [views.Line("|loss A − loss B|", steps[apart > 0], apart[apart > 0])],
+                    log=True,
+                    marks=marks,
+                ),
             ]
         ),
     )

@@ -46,7 +46,7 @@ _RECIPE = {
 _WITH, _WITHOUT = f"warmup over {_WARMUP} steps", "no warmup"
 _FORMULA = """<math display="block"><mrow>
 <msub><mi>η</mi><mi>s</mi></msub><mo>=</mo><msub><mi>η</mi><mi>peak</mi></msub><mo>·</mo>
-<mrow><mo form="prefix" stretchy="true">{</mo><mtable columnalign="left">
+<mrow><mo form="prefix" stretchy="true">{</mo><mtable columnalign="left" displaystyle="true">
 <mtr><mtd><mi>s</mi><mo>/</mo><mi>w</mi></mtd><mtd><mi>s</mi><mo>≤</mo><mi>w</mi></mtd></mtr>
 <mtr><mtd><mfrac><mn>1</mn><mn>2</mn></mfrac><mo>(</mo><mn>1</mn><mo>+</mo><mi>cos</mi><mi>π</mi>
 <mfrac><mrow><mi>s</mi><mo>−</mo><mi>w</mi></mrow><mrow><mi>n</mi><mo>−</mo><mi>w</mi></mrow></mfrac><mo>)</mo></mtd>
@@ -218,6 +218,7 @@ def _verdict(column: str, warmed: NDArray[Any], cold: NDArray[Any]) -> str:
     """Which of two trainings is ahead early on, and which ends lower."""
     last = max(len(warmed) // 10, 1)
     a, b = float(warmed[-last:].mean()), float(cold[-last:].mean())
+    column = f"{column[0].upper()}{column[1:]}"
     if not isfinite(b):
         return f"{column}: without warmup the loss is no longer finite, with it {a:.3f} at the end."
     better = "lower with warmup" if a < b else "no lower with warmup"

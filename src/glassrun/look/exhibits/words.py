@@ -269,8 +269,8 @@ def to_change(name: str, reading: Reading) -> str:
     """What to try next."""
     command = f"glassrun exhibit {name}"
     if reading.run.recipe.data.source != "sentences":  # type: ignore[attr-defined]
-        return f'To see another text: {command} --run RUN --text "{reading.text}", with a text of yours in its place.'
+        return f'To see another text: `{command} --run RUN --text "{reading.text}"`, with a text of yours in its place.'
     return (
-        f'To see another sentence: {command} --text "the old fox wants to see a red apple". To see a model of yours: '
-        f"{command} --run RUN."
+        f'To see another sentence: `{command} --text "the old fox wants to see a red apple"`. To see a model of yours: '
+        f"`{command} --run RUN`."
     )

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import ACCENT, INK, LIGHT, SIGNED, WARM, WEIGHTS, WIDTH, label_ticks, plain, subplots
+from glassrun.look.figures.style import (
+    ACCENT,
+    INK,
+    LIGHT,
+    SIGNED,
+    WARM,
+    WEIGHTS,
+    WIDTH,
+    label_ticks,
+    plain,
+    styled,
+    subplots,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +34,7 @@ _LETTER = 0.065  # inches that a letter of a label is wide
 _MOST_NUMBERS = 16  # columns whose numbers can be read
 
 
+@styled
 def attention(weights: Array, queries: Sequence[str], keys: Sequence[str], query_title: str, key_title: str) -> Figure:
     """Every head's weights side by side: Float[heads, query, key], each from 0 to 1, on one scale.
 
@@ -49,6 +62,7 @@ def attention(weights: Array, queries: Sequence[str], keys: Sequence[str], query
     return figure
 
 
+@styled
 def one_head_beside_four(
     one: Array,
     heads: Array,
@@ -86,6 +100,7 @@ def one_head_beside_four(
     return figure
 
 
+@styled
 def self_beside_cross(
     self_weights: Array,
     cross_weights: Array,
@@ -114,6 +129,7 @@ def self_beside_cross(
     return figure
 
 
+@styled
 def one_query(scores: Array, values: Array, keys: Sequence[str], query: str) -> Figure:
     """What one query takes from each token, with the arithmetic: score, scale, softmax, weighted sum.
 
@@ -157,6 +173,7 @@ def one_query(scores: Array, values: Array, keys: Sequence[str], query: str) -> 
     return figure
 
 
+@styled
 def memory_changed(probabilities: Array, memories: Sequence[str], tokens: Sequence[str]) -> Figure:
     """How probable each token of a translation is to the decoder with other memories than its own.
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, WEIGHTS, label_ticks, subplots
+from glassrun.look.figures.style import INK, WEIGHTS, label_ticks, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@styled
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """How often each class (row) was taken for each (column): Int64[classes, classes]; shaded by the row's share."""
     size = min(1.8 + 0.36 * len(classes), 9.0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, WIDTH, plain, subplots
+from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, WIDTH, plain, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ class Course:
     rate: Sequence[float]
 
 
+@styled
 def courses(runs: Sequence[Course], marks: Sequence[tuple[int, str]] = ()) -> Figure:
     """Loss above, learning rate below, over the same steps; later runs are dashed, so that equal ones are both seen.
 

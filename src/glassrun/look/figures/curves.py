@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, WARM, WIDTH, subplots
+from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, WARM, WIDTH, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@styled
 def curves(
     steps: Sequence[int],
     loss: Sequence[float],
@@ -59,6 +60,7 @@ def curves(
     return figure
 
 
+@styled
 def loss_curves(columns: Mapping[str, Mapping[str, NDArray[Any]]]) -> Figure:
     """Losses of runs that should be the same, and below how far each is from the first; the rows share their scales.
 
@@ -88,6 +90,7 @@ def loss_curves(columns: Mapping[str, Mapping[str, NDArray[Any]]]) -> Figure:
     return figure
 
 
+@styled
 def first_difference(a: NDArray[Any], b: NDArray[Any], step: int, name: str) -> Figure:
     """Losses of two runs that part, and how far they are apart, from the step on at which any recorded value differs.
 

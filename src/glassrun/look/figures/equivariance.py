@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from glassrun.look.figures.feature_maps import scale_end
-from glassrun.look.figures.style import INK, LIGHT, SIGNED, WIDTH, subplots
+from glassrun.look.figures.style import INK, LIGHT, SIGNED, WIDTH, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+@styled
 def equivariance(
     inputs: tuple[NDArray[Any], NDArray[Any]],
     maps: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, SIGNED, WIDTH, plain, subplots
+from glassrun.look.figures.style import INK, SIGNED, WIDTH, plain, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ _FILLED = 0.92  # of a small picture's place, the rest is the gap to the next
 _SHOWN_SHARE = 0.995  # of the values, inside the scale
 
 
+@styled
 def images(rows: Sequence[tuple[str, NDArray[Any]]], *, signed: bool = False) -> Figure:
     """Rows of small pictures: a title for each row, and its pictures, Float[pictures, height, width].
 
@@ -69,6 +70,7 @@ class FilterMap:
     signed: bool = True
 
 
+@styled
 def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title: str = "input") -> Figure:
     """A picture and the maps of filters on it, signed ones on one scale; a ring marks where each is farthest from 0.
 
@@ -101,12 +103,14 @@ def maps_beside_input(picture: NDArray[Any], maps: Sequence[FilterMap], *, title
             _kernel(axes, found.kernel, left=found.signed and row > height / 2 and column > width / 2)
         if found.signed:
             scale = shown
-            axes.plot(column, row, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
+            ring = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.2, "clip_on": False}
+            axes.plot(column, row, "o", markersize=9, **ring)
     if scale is not None:
         _bar(figure, scale, list(grid.flat), extend="both")
     return figure
 
 
+@styled
 def slices(
     volume: NDArray[Any], maps: NDArray[Any], places: Sequence[int], *, names: tuple[str, str] = ("volume", "map")
 ) -> Figure:

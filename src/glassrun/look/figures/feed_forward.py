@@ -19,6 +19,7 @@ from glassrun.look.figures.style import (
     WIDTH,
     label_ticks,
     plain,
+    styled,
     subplots,
 )
 
@@ -29,6 +30,7 @@ _BINS = 80
 _MOST_LABELLED = 4  # layers whose bars have room for a number
 
 
+@styled
 def row_changes(changes: Mapping[str, NDArray[Any]], tokens: Sequence[str], place: int) -> Figure:
     """How far the output of each token moves when one token's input is replaced; the panels share the scale.
 
@@ -54,6 +56,7 @@ def row_changes(changes: Mapping[str, NDArray[Any]], tokens: Sequence[str], plac
     return figure
 
 
+@styled
 def jacobians(shares: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -> Figure:
     """How much of what moves the output of each token (row) comes from the input of each (column), on one scale.
 
@@ -73,6 +76,7 @@ def jacobians(shares: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -> Figu
     return figure
 
 
+@styled
 def hidden_features(hidden: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -> Figure:
     """What the activation function leaves of every token's d_ff features, on one scale.
 
@@ -94,6 +98,7 @@ def hidden_features(hidden: Mapping[str, NDArray[Any]], tokens: Sequence[str]) -
     return figure
 
 
+@styled
 def activation_sparsity(values: Mapping[str, NDArray[Any]], shares: Mapping[str, Sequence[float]]) -> Figure:
     """How the features between the two layers are spread, and how many of them are as good as zero in each layer.
 

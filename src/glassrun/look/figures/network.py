@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from glassrun.look.figures.style import INK, LIGHT, WIDTH, plain, subplots
+from glassrun.look.figures.style import INK, LIGHT, WIDTH, plain, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +53,7 @@ class Block:
     branches: bool = False
 
 
+@styled
 def network(blocks: Sequence[Block]) -> Figure:
     """The blocks in the order in which the image goes through, line by line as text is read.
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, SIGNED, WIDTH, subplots
+from glassrun.look.figures.style import ACCENT, INK, LIGHT, LINES, SIGNED, WIDTH, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@styled
 def positions(table: NDArray[Any]) -> Figure:
     """The position encoding as it is added to the tokens: Float[positions, d_model]."""
     figure, axes = subplots(1, 1, size=(WIDTH, 3.4))
@@ -43,6 +44,7 @@ class Encoding:
     value_title: str
 
 
+@styled
 def encodings(shown: Sequence[Encoding]) -> Figure:
     """Position encodings side by side, each on a scale of its own: what they hold is of different sizes."""
     figure, grid = subplots(1, len(shown), size=(WIDTH, 3.2), squeeze=False)
@@ -59,6 +61,7 @@ def encodings(shown: Sequence[Encoding]) -> Figure:
     return figure
 
 
+@styled
 def dot_products(tables: Mapping[str, NDArray[Any]], starts: Sequence[int]) -> Figure:
     """PE(p) · PE(p + k) over k, one curve for each start p; where they lie on each other, only the difference counts.
 
@@ -102,6 +105,7 @@ class ByDistance:
     value_title: str
 
 
+@styled
 def by_distance(shown: Sequence[ByDistance]) -> Figure:
     """Relative encodings side by side, as functions of the distance between query and key."""
     figure, grid = subplots(1, len(shown), size=(WIDTH, 2.8), squeeze=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, LINES, WIDTH, subplots
+from glassrun.look.figures.style import INK, LINES, WIDTH, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ class Trained:
     share: NDArray[Any]
 
 
+@styled
 def schedules(columns: Mapping[str, Mapping[str, Trained]]) -> Figure:
     """Loss and learning rate by step; the rows share their scales.
 
@@ -55,6 +56,7 @@ def schedules(columns: Mapping[str, Mapping[str, Trained]]) -> Figure:
     return figure
 
 
+@styled
 def update_sizes(columns: Mapping[str, Mapping[str, Trained]], steps: int) -> Figure:
     """How far the first updates move the parameters; the rows share their scales.
 

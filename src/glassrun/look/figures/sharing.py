@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, LINES, subplots
+from glassrun.look.figures.style import INK, LINES, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
+@styled
 def sharing(
     sizes: Sequence[int], accuracies: Mapping[str, Mapping[str, NDArray[Any]]], parameters: Mapping[str, int]
 ) -> Figure:

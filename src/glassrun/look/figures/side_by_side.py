@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.look.figures.style import INK, SIGNED, WEIGHTS, WIDTH, plain, subplots
+from glassrun.look.figures.style import INK, SIGNED, WEIGHTS, WIDTH, plain, styled, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ class Band:
     scale: Literal["plain", "signed", "difference"] = "plain"
 
 
+@styled
 def attention(
     columns: Sequence[Band],
     *,
@@ -86,6 +87,7 @@ def attention(
     return figure
 
 
+@styled
 def pictures(rows: Sequence[Band], *, columns: Sequence[str], value: str) -> Figure:
     """A row for each step or run, a column for each filter: all rows on one scale, differences on their own.
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from glassrun.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Arguments = ParamSpec("Arguments")
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, so that every script is shown in the reader's fonts
@@ -32,41 +37,58 @@ INK, LIGHT, ACCENT, WARM = "#1b2a3a", "#9fb3c8", "#1f77b4", "#d1495b"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 WEIGHTS = "Blues"  # of values from zero up
 SIGNED = "RdBu_r"  # of values on both sides of zero
-MOST_LABELS = 48  # of an axis; more would lie on each other
+MOST_LABELS = 48  # of an axis; of more, none is shown
+_NEIGHBOURS = 32  # labels of an axis that do not lie on each other where two figures stand side by side
 
 
 def label_ticks(axes: Axes, *, rows: Sequence[str], columns: Sequence[str], turn: bool) -> None:
+    """Every label, or every second one where all would lie on each other; numbers where there are too many."""
     if max(len(rows), len(columns)) > MOST_LABELS:
         return
-    size = 7 if max(len(rows), len(columns)) <= 32 else 5
-    # A dollar sign would begin a formula.
-    axes.set_xticks(range(len(columns)), [plain(c) for c in columns], rotation=90 if turn else 0, fontsize=size)
-    axes.set_yticks(range(len(rows)), [plain(row) for row in rows], fontsize=size)
+    for axis, labels, rotation in ((axes.xaxis, columns, 90 if turn else 0), (axes.yaxis, rows, 0)):
+        every = -(-len(labels) // _NEIGHBOURS)
+        shown = [plain(label) for label in labels[::every]]
+        axis.set_ticks(range(0, len(labels), every), shown, rotation=rotation, fontsize=7)
     axes.tick_params(length=0, pad=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def plain(text: str) -> str:
+    """Text in which a dollar sign begins no formula."""
     return text.replace("$", r"\$")
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """A figure function all of whose texts take this file's sizes: Matplotlib reads them as each text is made."""
+
+    @wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with _in_style():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def _in_style() -> AbstractContextManager[None]:
+    try:
+        from matplotlib import rc_context
+    except ImportError:
+        raise MissingDependency("matplotlib", "a figure", extra="figures") from None
+    return rc_context(_STYLE)
 
 
 def subplots(rows: int, columns: int, *, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
     figure = new_figure(size)
-    from matplotlib import rc_context
-
-    with rc_context(_STYLE):
+    with _in_style():
         return figure, figure.subplots(rows, columns, **options)
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
     """A figure of its own, without pyplot's global state; its size is in inches."""
-    try:
-        from matplotlib import rc_context
+    with _in_style():
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependency("matplotlib", "a figure", extra="figures") from None
-    with rc_context(_STYLE):
+
         return Figure(figsize=size, layout="constrained")
 
 
@@ -78,10 +100,8 @@ class Svg(str):
 
 def svg(figure: Figure) -> Svg:
     """The figure as SVG text, from its opening tag on."""
-    from matplotlib import rc_context
-
     stream = io.StringIO()
-    with rc_context(_STYLE), warnings.catch_warnings():
+    with _in_style(), warnings.catch_warnings():
         # Of letters that Matplotlib's own font lacks: the reader's browser draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -93,10 +113,8 @@ def svg(figure: Figure) -> Svg:
 
 def png(figure: Figure, *, dots_per_inch: int = 144) -> bytes:
     """The figure as a PNG file."""
-    from matplotlib import rc_context
-
     stream = io.BytesIO()
-    with rc_context(_STYLE), warnings.catch_warnings():
+    with _in_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return stream.getvalue()

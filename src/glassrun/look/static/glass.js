@@ -500,10 +500,10 @@ function heatmap(root, { values, arrays }, signal) {
 
 function pictures(root, { values, arrays }, signal) {
   const { groups, steps } = values;
-  const chosen = { group: 0, picture: 0, frame: steps.length - 1 };
+  const chosen = { group: 0, picture: groups[0].first, frame: steps.length - 1 };
   const tools = append(root, "div", { className: "tools" });
   if (groups.length > 1)
-    select(tools, "layer", groups.map((group) => group.name), signal, (group) => show({ group, picture: 0 }));
+    select(tools, "layer", groups.map((group) => group.name), signal, (group) => show({ group, picture: groups[group].first }));
   else append(tools, "span", { textContent: groups[0].name });
   const turn = (by) => {
     const count = arrays[`pictures.${chosen.group}`].shape.at(-3);
@@ -584,6 +584,10 @@ function curves(root, { values, arrays }, signal) {
     })),
   }));
   const all = panels.flatMap((panel) => panel.lines);
+  // What the readout calls a line: where panels have lines of one name, with the panel's title before it.
+  const spoken = panels.flatMap(({ title, lines }) =>
+    lines.map(({ name }) => (all.filter((other) => other.name === name).length > 1 ? `${title}, ${name}` : name)),
+  );
   const fullest = all.reduce((most, line) => (line.x.length > most.x.length ? line : most));
   const whole = [Math.min(...all.map((line) => line.x[0])), Math.max(...all.map((line) => line.x.at(-1)))];
   if (whole[0] === whole[1]) whole[1] += 1;
@@ -697,7 +701,7 @@ function curves(root, { values, arrays }, signal) {
     const place = fullest.x[nearest(fullest.x, cursor)];
     context.strokeStyle = ground.colour("mark");
     stroke(context, toPixel(place), from, toPixel(place), to);
-    const near = all.map((line) => [line.name, line.x, line.y, nearest(line.x, place)]);
+    const near = all.map((line, index) => [spoken[index], line.x, line.y, nearest(line.x, place)]);
     const said = near
       .filter(([, x, , index]) => Math.abs(toPixel(x[index]) - toPixel(place)) < NEAR)
       .map(([name, , y, index]) => `${name}: ${shortly(y[index], 4)}`);
