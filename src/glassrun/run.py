@@ -215,8 +215,9 @@ class Run:
         """The folder as it is now, `run.json` and `config.yaml` checked."""
         return RunFolder.open(self.path)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
+        """What was trained; it stays as it is once the folder is made."""
         return self.folder.recipe
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +76,23 @@ def make(material: Material) -> Part:
     run = material.run if material.run is not None and fits(material.run) else small_language_model(material)
     if not any(isfinite(line.step.loss) for line in run.ledger):
         raise RunFolderError(f"{run.path}: expected steps with a finite loss, found none: there is no curve to show")
-    columns = with_and_without(material) if material.may_train else {}
+    if not material.may_train:
+        seen = "Loss and learning rate of every step stand at the head of this report."
+        return _part(text=[_trained_text(run), seen], figures=[])
+    columns = with_and_without(material)
+    return _part(
+        text=[_trained_text(run), *_compared_text(columns)],
+        figures=[_as_trained(run), _losses(columns), _updates(columns)],
+    )
+
+
+def _part(*, text: Sequence[str], figures: Sequence[Figure]) -> Part:
     return Part(
         EXHIBIT.title,
         question=EXHIBIT.question,
         formula=_FORMULA,
-        text="\n\n".join([_trained_text(run), *(_compared_text(columns) if columns else [])]),
-        figures=[_as_trained(run), *([_losses(columns), _updates(columns)] if columns else [])],
+        text="\n\n".join(text),
+        figures=figures,
         code="glassrun train python-lm --set schedule.warmup_steps=0\nglassrun exhibit learning-rate-warmup",
         source=(
             "glassrun.train.schedule.warmup_cosine",
