@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,7 +24,7 @@ from glassrun.models.cnn import CNN
 from glassrun.run import Run
 from glassrun.train import snapshots
 from glassrun.train.probe import Axes
-from in_browser import launched, opened
+from in_browser import opened
 from in_process import trained
 from support import Made
 
@@ -274,12 +273,6 @@ def test_the_widget_holds_what_the_page_would() -> None:
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
