@@ -8,11 +8,13 @@ os.environ.update({"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from in_browser import launched
 from support import Made, make_data
 
 torch.set_num_threads(1)
@@ -43,3 +45,10 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/data (real data sets), which is not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for the tests of a file; not for longer, for its event loop runs as long as it is open."""
+    with launched() as found:
+        yield found

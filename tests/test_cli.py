@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import glassrun as api
-from support import Made, glassrun
+from glassrun.cli import main
+from support import Done, Made, glassrun
 
 COMMANDS = (
     "train",
@@ -23,6 +24,7 @@ COMMANDS = (
     "export",
     "predict",
     "report",
+    "exhibit",
     "show",
     "doctor",
     "recipes",
@@ -65,7 +67,9 @@ def test_recipes_are_listed_and_printed() -> None:
 @pytest.fixture(scope="module")
 def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("cli") / "run"
-    done = glassrun("train", made.file("odd-pairs"), "--out", run, "--workers", 1, "--set", "train.steps=4")
+    done = glassrun(
+        "train", made.file("odd-pairs"), "--out", run, "--workers", 1, "--set", "train.steps=4", report=True
+    )
     assert done.code == 0, done.err
     assert "report" in done.out
     assert (run / "report.html").stat().st_size > 10_000
@@ -180,12 +184,25 @@ def bad_inputs(made: Made, run: Path, here: Path) -> list[tuple[str, list[object
     ]
 
 
-def test_bad_input_is_one_clear_message_and_damages_nothing(made: Made, trained: Path, tmp_path: Path) -> None:
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> Done:
+    """What the command line says in this process: it starts others only where there is something to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["glassrun", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert isinstance(ended.value.code, int)
+    return Done(ended.value.code, *capsys.readouterr())
+
+
+def test_bad_input_is_one_clear_message_and_damages_nothing(
+    made: Made, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cases = bad_inputs(made, trained, tmp_path)
+    monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     wrong = []
     for name, command, expected in cases:
-        done = glassrun(*command, cwd=tmp_path)
+        done = said(capsys, *command)
         errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
         fine = done.code == 2 and errors and "Traceback" not in done.err and len(errors) <= 2
         if not fine or not all(part in done.err for part in expected):

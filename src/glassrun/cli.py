@@ -44,6 +44,9 @@ LockOutOption = Annotated[
     typer.Option("--out", metavar="FILE", help="The file to write.", show_default="data.lock, else NAME.data.json"),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Whether to write report.html into the run's folder at the end.")
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", help="Processes, a power of two: no bit depends on it.", show_default="as many as fit"),
@@ -62,6 +65,7 @@ def train(
     ] = None,
     workers: WorkersOption = None,
     overrides: SetOption = None,
+    with_report: ReportOption = True,
 ) -> None:
     """Train a recipe; leaves a run folder."""
     from glassrun import config, run
@@ -69,12 +73,18 @@ def train(
 
     checked = config.load(recipe, dict(config.parse_override(text) for text in overrides or []))
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = run.train(checked, out=out, workers=workers, hear=_with_report(display))
+        hear = _with_report(display) if with_report else display
+        finished = run.train(checked, out=out, workers=workers, hear=hear)
     _finish(finished)
 
 
 @app.command(epilog="Example: glassrun resume runs/digits-cnn-20261123-101500")
-def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOption = None) -> None:
+def resume(
+    run: RunArgument,
+    workers: WorkersOption = None,
+    data_path: DataOption = None,
+    with_report: ReportOption = True,
+) -> None:
     """Go on with a run that was killed; it ends with the bits of the run that never was."""
     from glassrun import run as runs
     from glassrun.display import Display
@@ -85,7 +95,8 @@ def resume(run: RunArgument, workers: WorkersOption = None, data_path: DataOptio
         typer.echo(f"{run}: this run is complete; there is nothing to go on with")
         return
     with Display(quiet=not _leading()) as display, _interruptible(display):
-        finished = runs.resume(run, workers=workers, data_path=data_path, hear=_with_report(display))
+        hear = _with_report(display) if with_report else display
+        finished = runs.resume(run, workers=workers, data_path=data_path, hear=hear)
     _finish(finished)
 
 

@@ -311,6 +311,12 @@ def test_written_with_products_of_all_kinds():
         "einsum": lambda q, k, v: torch.einsum(
             "bhqk,bhkd->bqhd", (torch.einsum("b h i d, b h j d -> b h i j", q, k) / D_K**0.5).softmax(dim=-1), v
         ),
+        "einsum over axes without names": lambda q, k, v: torch.einsum(
+            "...qk,...kd->...qd", (torch.einsum("...qd,...kd->...qk", q, k) / D_K**0.5).softmax(-1), v
+        ),
+        "einsum, values first": lambda q, k, v: torch.einsum(
+            "bhkd,bhqk->bqhd", v, (torch.einsum("bhqd,bhkd->bhqk", q, k) / D_K**0.5).softmax(-1)
+        ),
         "turned": lambda q, k, v: torch.matmul(v.mT, (q @ k.mT / D_K**0.5).softmax(-1).permute(0, 1, 3, 2)).mT,
         "cast": lambda q, k, v: (q @ k.mT / D_K**0.5).softmax(-1, dtype=torch.float64).type_as(v) @ v,
     }

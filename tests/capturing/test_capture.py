@@ -268,10 +268,14 @@ def test_the_budget_counts_maps_and_activations_together(model):
         ({"activations": ["norm", "hidden*"]}, r"activations: no module of the model is 'hidden\*'"),
         ({"attention": "norm"}, r"no attention call was seen in 'norm'; they were in layers\.0\.attention, layers\.1"),
         ({"attention": []}, "give True, False, a module's name"),
+        ({"attention": None}, "attention=None: give True, False, a module's name"),
+        ({"activations": 3}, "activations=3: give True, False, a module's name"),
+        ({"attention": ""}, r"no attention call was seen in ''; they were in layers\.0\.attention"),
         ({"heads": [4]}, r"heads: 4 is out of range, the attention of layers\.0\.attention has 4 heads, 0 to 3"),
         ({"queries": [-8]}, "queries: -8 is out of range.* has 7 queries, 0 to 6"),
         ({"queries": []}, "give a list of whole numbers"),
         ({"heads": [0.5]}, "give a list of whole numbers"),
+        ({"heads": [float("inf")]}, "give a list of whole numbers"),
         ({"heads": 2}, "give a list of whole numbers"),
         ({"budget": "1 GB"}, "give a positive number of bytes"),
         ({"budget": 0}, "give a positive number of bytes"),
@@ -353,6 +357,35 @@ def test_what_is_no_model():
         capture(lambda x: x, torch.ones(1))
 
 
+def test_a_module_in_two_places_has_the_name_of_the_first():
+    model = nn.ModuleDict({"first": (shared := nn.Linear(2, 2)), "second": shared})
+    model.forward = lambda x: model["second"](model["first"](x))
+    for asked in ("attention", "activations"):
+        with pytest.raises(CaptureError, match=f"{asked}: 'second' is the same module as 'first': ask for that"):
+            capture(model, torch.ones(1, 2), **{"attention": False, asked: "second"})
+    assert list(capture(model, torch.ones(1, 2), attention=False, activations="first").activations) == [
+        "first",
+        "first#2",
+    ]
+
+
+def test_buffers_that_were_made_in_inference_mode_are_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            with torch.inference_mode():
+                self.count += 1
+            return x
+
+    with torch.inference_mode():
+        model = Counting()
+    capture(model, torch.ones(1), attention=False)
+    assert model.count == 0
+
+
 # --- what cannot be seen ---------------------------------------------------------------------------------------------
 
 
@@ -415,6 +448,33 @@ def test_a_scripted_module_is_named():
     with pytest.raises(CaptureError, match="0 is a TorchScript module"):
         capture(nn.Sequential(traced), torch.ones(1, 2))
     assert torch.is_tensor(capture(nn.Sequential(traced), torch.ones(1, 2), attention=False).output)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_tensors_that_hold_no_numbers_to_read(written):
+    class Attending(nn.Module):
+        def forward(self, x):
+            return (x @ x.mT).softmax(-1) @ x if written else F.scaled_dot_product_attention(x, x, x)
+
+    class Mapping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = Attending()
+
+        def forward(self, x):
+            return torch.vmap(self.inside)(x)
+
+    with pytest.raises(CaptureError, match="attends on the meta device, where tensors hold no numbers"):
+        capture(Attending(), torch.ones(2, 5, 3, device="meta"))
+    with pytest.raises(CaptureError, match=r"inside .*attends inside torch\.vmap"):
+        capture(Mapping(), torch.ones(2, 5, 3))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors():
+    nested = torch.nested.nested_tensor([torch.ones(3, 6), torch.ones(5, 6)])
+    with pytest.raises(CaptureError, match=r"MultiheadAttention, called with nested Float32"):
+        capture(nn.TransformerEncoderLayer(6, 2, 7, batch_first=True).eval(), nested)
 
 
 def test_a_lazy_module():

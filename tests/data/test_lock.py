@@ -301,6 +301,7 @@ def test_train_refuses_other_data_than_the_locked_ones(copied: Made, tmp_path: P
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.long
 def test_resume_on_changed_data_names_them_and_is_refused(copied: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start("train", copied.file("odd-pairs", **{"train.steps": 5000}), "--out", run, "--workers", 1)

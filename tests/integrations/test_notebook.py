@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +22,9 @@ from glassrun.look import inside, views
 from glassrun.look.page import Figure, Part, Table
 from glassrun.models.cnn import CNN
 from glassrun.run import Run
-from in_browser import launched, opened
+from glassrun.train import snapshots
+from glassrun.train.probe import Axes
+from in_browser import opened
 from in_process import trained
 from support import Made
 
@@ -78,6 +79,78 @@ def test_a_cnn_shows_filters_and_maps() -> None:
 def test_a_model_with_nothing_to_show_is_refused() -> None:
     with pytest.raises(BadInput):
         view(nn.Linear(3, 2), torch.zeros(1, 3))
+
+
+class Doing(nn.Module):
+    """Two convolutions, and a function that says which are called."""
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3)
+        self.call = call
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.call(self, x)
+        return result
+
+
+def test_an_image_alone_and_a_layer_that_is_not_called() -> None:
+    image = torch.randn(2, 7, 5)
+    model = Doing(lambda model, x: model.second(x))
+    alone, batch = (snapshots.look_into(model, x, lambda _: Axes((), ())) for x in (image, image[None]))
+    assert alone.values["maps"] == ["second"]
+    np.testing.assert_allclose(alone.arrays["maps.0"], batch.arrays["maps.0"], rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_not_finite_is_no_blank_picture() -> None:
+    model = Doing(lambda model, x: model.first(x))
+    for x in (torch.nan, torch.inf):
+        with pytest.raises(BadInput, match="the numbers of first are not finite"):
+            view(model, torch.full((1, 2, 5, 5), x))
+    nn.init.constant_(model.first.weight, torch.nan)
+    with pytest.raises(BadInput, match="the numbers of first are not finite"):
+        view(model, torch.ones(1, 2, 5, 5))
+
+
+def test_of_maps_over_the_bound_the_first_heads_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = nn.MultiheadAttention(6, 3, batch_first=True), torch.randn(1, 5, 6)
+    monkeypatch.setattr(snapshots, "_MOST_BYTES", 2 * 4 * 5 * 5)
+    shown = view(model, [x, x, x]).part
+    assert shown.notes == ["Left out, so that the page stays small: the model itself from head 3 on"]
+    monkeypatch.setattr(snapshots, "_MOST_BYTES", 4 * 5 * 5 - 1)
+    with pytest.raises(BadInput, match="the maps of the model itself are too large to show"):
+        view(model, [x, x, x])
+
+
+def test_a_layer_that_is_called_twice_has_two_names() -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(6, 3, batch_first=True)
+    model = nn.ModuleDict({"both": attention})
+    model.forward = lambda x: attention(attention(x, x, x)[0], x, x)[0]  # type: ignore[method-assign]
+    part = view(model, torch.randn(1, 5, 6)).part
+    assert part.notes == []
+    view_of = part.figures[0].view
+    assert view_of is not None
+    assert [layer["name"] for layer in view_of.values["layers"]] == ["both", "both#2"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (None, "expected the texts of the tokens"),
+        ([1, 2, 3, 4, 5], "expected the texts of the tokens"),
+        (["a", "b"], "expected as many as a map has places, found 2, and its maps have 5 places"),
+    ],
+)
+def test_tokens_that_would_not_be_shown(tokens: Any, message: str) -> None:
+    x = torch.randn(1, 5, 6)
+    with pytest.raises(ConfigError, match=message):
+        view(nn.MultiheadAttention(6, 3, batch_first=True), [x, x, x], tokens=tokens)
+
+
+def test_what_is_no_model() -> None:
+    with pytest.raises(BadInput, match=r"the model is a type; give a torch\.nn\.Module"):
+        view(nn.Linear, torch.ones(1, 2))  # type: ignore[arg-type]
 
 
 def test_a_text_is_read_by_the_runs_model(runs: dict[str, Run]) -> None:
@@ -200,12 +273,6 @@ def test_the_widget_holds_what_the_page_would() -> None:
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

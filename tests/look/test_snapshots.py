@@ -14,10 +14,10 @@ import glassrun as api
 from glassrun.capturing.capture import capture
 from glassrun.look.inside import probe
 from glassrun.look.page import Part
-from glassrun.look.snapshots import part
+from glassrun.look.snapshots import _told, part
 from glassrun.record.snapshots import paths, planned
 from glassrun.run import Run
-from glassrun.train.snapshots import read
+from glassrun.train.snapshots import Snapshot, read
 from in_process import trained
 from support import Made
 
@@ -89,6 +89,12 @@ def test_without_snapshots_there_is_no_part(runs: dict[str, Run], tmp_path: Path
     copy = shutil.copytree(runs["odd-cnn"].path, tmp_path / "copy")
     shutil.rmtree(copy / "snapshots")
     assert part(api.load(copy)) is None
+
+
+def test_filters_that_began_as_zeros_have_no_share_to_tell() -> None:
+    first, last = (Snapshot(step, {}, {"filters": np.full((1, 1, 3, 3), step - 1.0, np.float32)}) for step in (1, 2))
+    assert "filters" not in _told([first, last])
+    assert "moved by 100 %" in _told([last, Snapshot(3, {}, {"filters": 2 * last.arrays["filters"]})])
 
 
 def test_a_damaged_and_a_strange_one_are_left_out_and_named(runs: dict[str, Run], tmp_path: Path) -> None:

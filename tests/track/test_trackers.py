@@ -49,8 +49,9 @@ def untracked(finished: Path) -> dict[str, Any]:
     return bits_of(finished)
 
 
-def train(made: Made, run: Path, track: dict[str, Any], **variables: str) -> Done:
-    return glassrun("train", made.file("odd-cnn", track=track), "--out", run, "--workers", 1, **variables)
+def train(made: Made, run: Path, track: dict[str, Any], *, report: bool = False, **variables: str) -> Done:
+    recipe = made.file("odd-cnn", track=track)
+    return glassrun("train", recipe, "--out", run, "--workers", 1, report=report, **variables)
 
 
 # --- a tracker that fails, in every way ------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def fake(tmp_path: Path) -> dict[str, str]:
 def test_a_tracker_that_works_is_not_mentioned(
     made: Made, fake: dict[str, str], tmp_path: Path, untracked: Any
 ) -> None:
-    done = train(made, tmp_path / "run", {"mlflow": {"uri": "x"}, "wait": 300}, **fake)
+    done = train(made, tmp_path / "run", {"mlflow": {"uri": "x"}, "wait": 300}, report=True, **fake)
     assert done.code == 0, done.err
     assert "mlflow (" not in done.err
     assert bits_of(tmp_path / "run") == untracked
@@ -265,7 +266,7 @@ def test_mlflow_holds_the_run_and_sending_it_again_changes_nothing(
     made: Made, server: Server, tmp_path: Path, untracked: Any
 ) -> None:
     run = tmp_path / "run"
-    done = train(made, run, {"mlflow": {"uri": server.uri, "checkpoint": True}, "wait": 300})
+    done = train(made, run, {"mlflow": {"uri": server.uri, "checkpoint": True}, "wait": 300}, report=True)
     assert done.code == 0, done.err
     assert "mlflow (" not in done.err
     assert bits_of(run) == untracked
@@ -368,7 +369,7 @@ def test_wandb_offline_leaves_files_that_hold_the_run_and_asks_no_network(
         outside.setblocking(False)
         uri = f"http://127.0.0.1:{outside.getsockname()[1]}"
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "WANDB_BASE_URL"), uri)
-        done = train(made, run, {"wandb": {"project": "glass"}, "wait": 300}, **proxies)
+        done = train(made, run, {"wandb": {"project": "glass"}, "wait": 300}, report=True, **proxies)
         with pytest.raises(BlockingIOError):
             outside.accept()
     assert done.code == 0, done.err

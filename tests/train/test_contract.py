@@ -70,7 +70,9 @@ def test_number_of_workers_with_every_block(name: str, model: dict[str, Any], ma
     assert runs[0].replay(workers=4)
 
 
-@pytest.mark.parametrize("numerics", [{"precision": "bfloat16"}, {"threads": 2}], ids=str)
+@pytest.mark.parametrize(
+    "numerics", [{"precision": "bfloat16"}, pytest.param({"threads": 2}, marks=pytest.mark.long)], ids=str
+)
 def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: Made, tmp_path: Path) -> None:
     """Other numerics are another run; autocast and its casts are each slice's own."""
     runs = [api.train(made.recipe("odd-cnn", numerics=numerics), out=tmp_path / str(w), workers=w) for w in (1, 2)]

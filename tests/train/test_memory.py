@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from glassrun.errors import ModelError
 from glassrun.train.memory import Layout, own_parameters_and_buffers, owned
+from in_process import state_of
+from support import Made
 
 PROPERTY = settings(max_examples=30, deadline=None)
 DTYPES = [

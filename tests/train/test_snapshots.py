@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
@@ -135,6 +136,41 @@ def test_damage_is_told(place: str, made: Made, tmp_path: Path) -> None:
     if place == "missing":
         path.unlink()
     with pytest.raises(RunFolderError, match="this snapshot is damaged"):
+        snapshots.read(path)
+
+
+def test_each_changed_byte_is_told(tmp_path: Path) -> None:
+    """Of the arrays, their names and shapes, and of what stands beside them."""
+    values = {
+        "chain": "c",
+        "split": "test",
+        "text": "a b",
+        "attention": [],
+        "maps": ["0"],
+        "filters": "",
+        "left_out": [],
+    }
+    taken = snapshots.Snapshot(3, values, {"maps.0": np.arange(6, dtype=np.float32).reshape(1, 2, 3)})
+    path = snapshots.write(tmp_path, taken)
+    whole = path.read_bytes()
+    assert snapshots.read(path).values == values
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(RunFolderError, match="this snapshot is damaged"):
+            snapshots.read(path)
+    path.write_bytes(whole.replace(b"[1,2,3]", b"[1,3,2]"))
+    with pytest.raises(RunFolderError, match="its digest is not the recorded one"):
+        snapshots.read(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"glassrun": "[1]"}, {"glassrun": "["}, {"glassrun": "{}"}, {"glassrun": "[" * 9999}]
+)
+def test_a_file_that_is_no_snapshot_is_told(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    path = path_of(tmp_path, 3)
+    path.parent.mkdir()
+    path.write_bytes(safetensors.numpy.save({"input": np.zeros((1, 2, 3), np.float32)}, metadata))
+    with pytest.raises(RunFolderError, match=r"this snapshot is damaged: (?!'NoneType)"):
         snapshots.read(path)
 
 

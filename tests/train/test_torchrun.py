@@ -103,6 +103,7 @@ def workers_of(agent: subprocess.Popen[bytes]) -> list[int]:
 # --- on one machine
 
 
+@pytest.mark.long
 def test_a_killed_worker_and_a_surplus_rank(
     made: Made, on_one_machine: dict[str, Any], agents: Agents, tmp_path: Path
 ) -> None:

@@ -130,7 +130,7 @@ class Attention(TorchFunctionMode):
         query, key, value = given["query"], given["key"], given["value"]
         chosen = None
         if self._place.attends():
-            self._refuse_nested(query)
+            self._refuse_unreadable(query)
             lead = query.shape[:-2]
             if not given["enable_gqa"]:
                 lead = torch.broadcast_shapes(lead, key.shape[:-2])  # type: ignore[no-untyped-call]
@@ -182,6 +182,7 @@ class Attention(TorchFunctionMode):
         output = func(*args, **kwargs)
         blocked = None
         if self._place.wanted():
+            self._refuse_unreadable(scores)
             with _aside(scores.device.type):
                 blocked = scores <= MASKED
                 blocked = blocked if blocked.any() else None
@@ -207,6 +208,7 @@ class Attention(TorchFunctionMode):
 
     def _written(self, origin: Origin, factors: Factors, product: Product, output: Tensor) -> None:
         if self._place.attends():
+            self._refuse_unreadable(output)
             with _aside(output.device.type):
                 weights = product.weights(factors) if origin.undropped is None else origin.undropped
                 rows = product.outputs(output)
@@ -239,12 +241,17 @@ class Attention(TorchFunctionMode):
     def _kind(self, query: int | None, key: int | None) -> Kind:
         return "self" if query == key else "cross"
 
-    def _refuse_nested(self, query: Tensor) -> None:
-        if query.is_nested:
-            raise CaptureError(
-                f"{self._place.described()} attends within nested tensors, which cannot be looked into: give the model "
-                "padded tensors and a mask"
-            )
+    def _refuse_unreadable(self, x: Tensor) -> None:
+        """There must be plain numbers to make a map of."""
+        if x.is_nested:
+            found = "within nested tensors, which cannot be looked into: give the model padded tensors and a mask"
+        elif x.is_meta:
+            found = "on the meta device, where tensors hold no numbers: load its weights first"
+        elif torch._C._functorch.is_functorch_wrapped_tensor(x):
+            found = "inside torch.vmap or another transform of torch.func: let the model call itself without it"
+        else:
+            return
+        raise CaptureError(f"{self._place.described()} attends {found}")
 
 
 def _mask(given: Tensor | None, device: torch.device, lead: torch.Size, heads: int) -> Tensor | None:

@@ -19,6 +19,7 @@ from glassrun.capturing.unchanged import unchanged
 from glassrun.errors import CaptureError
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+BUDGET = 2**28
 
 
 def capture(
@@ -29,7 +30,7 @@ def capture(
     activations: Names = False,
     heads: Sequence[int] | None = None,
     queries: Sequence[int] | None = None,
-    budget: int = 2**28,
+    budget: int = BUDGET,
 ) -> Captured:
     """Run the model once on the inputs and keep what happens inside; the model stays as it is, in its own mode.
 
@@ -61,14 +62,45 @@ def capture(
     >>> found.kind, found.masking, tuple(found.weights.shape), found.proof < 1e-6
     ('self', 'causal', (1, 2, 5, 5), True)
     """
-    positional, named = _arguments(model, inputs)
     wanted = Modules.of(attention, "attention"), Modules.of(activations, "activations")
+    keeper, output = _passed(model, inputs, wanted, heads, queries, budget)
+    _check_found(keeper, *wanted)
+    return Captured(keeper.maps, keeper.outputs, tuple(keeper.layers), output)
+
+
+def capture_called(model: nn.Module, inputs: Inputs, activations: Sequence[str]) -> Captured:
+    """Every attention map, and the outputs of those of some modules that are called; there need not be any.
+
+    Arguments:
+        model, inputs: as for `capture`.
+        activations: names of modules.
+
+    Raises:
+        CaptureError: as for `capture`, but not where nothing fits.
+    """
+    wanted = Modules.of(True, "attention"), Modules.of(activations or False, "activations")
+    keeper, output = _passed(model, inputs, wanted)
+    return Captured(keeper.maps, keeper.outputs, tuple(keeper.layers), output)
+
+
+def _passed(
+    model: nn.Module,
+    inputs: Inputs,
+    wanted: tuple[Modules, Modules],
+    heads: Sequence[int] | None = None,
+    queries: Sequence[int] | None = None,
+    budget: int = BUDGET,
+) -> tuple[Keeper, Any]:
+    """The pass; returns what was kept, and the model's output."""
+    positional, named = _arguments(model, inputs)
     modules = dict(model.named_modules())
+    first = {id(module): name for name, module in modules.items()}
+    others = {name: first[id(module)] for name, module in model.named_modules(remove_duplicate=False)}
     for choice in wanted:
-        choice.check(list(modules))
+        choice.check(list(modules), others)
     _check_open(modules, *wanted)
     keeper = Keeper(model, *wanted, numbers(heads, "heads"), numbers(queries, "queries"), Budget(budget))
-    seeing = Attention(keeper, Flow((positional, named))) if attention else None
+    seeing = Attention(keeper, Flow((positional, named))) if wanted[0] else None
     with unchanged(modules.values()), keeper.path.watching(modules), seeing or nullcontext():
         try:
             output = model(*positional, **named)
@@ -78,8 +110,7 @@ def capture(
             raise _failure(keeper.path.described(), error) from error
     if seeing and seeing.refused:
         raise seeing.refused
-    _check_found(keeper, *wanted)
-    return Captured(keeper.maps, keeper.outputs, tuple(keeper.layers), output)
+    return keeper, output
 
 
 def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -101,7 +132,7 @@ def _arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[
         )
     for name, value in [*enumerate(positional), *named.items()]:
         for tensor in tensors_in(value):
-            if not tensor.numel():
+            if not tensor.is_nested and not tensor.numel():
                 raise CaptureError(
                     f"the input {name} is empty, its shape is {tuple(tensor.shape)}; give at least one token or image"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from string import ascii_uppercase
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -78,7 +79,28 @@ def factors_of(function: str, args: Any, kwargs: Any) -> Factors | None:
             left, right = right, left
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
         return None
-    return Factors(left, right, equation)
+    return Factors(left, right, equation if equation is None else written_out(equation, left.ndim, right.ndim))
+
+
+def written_out(equation: str, left: int, right: int) -> str:
+    """An equation of `torch.einsum` with a letter for each axis that "..." stands for.
+
+    Arguments:
+        equation: of two operands.
+        left, right: how many axes each has.
+
+    >>> written_out("... q k, ... k d -> ... q d", 4, 3)
+    'ABqk,Bkd->ABqd'
+    """
+    if "..." not in equation:
+        return equation
+    operands, arrow, output = equation.replace(" ", "").partition("->")
+    parts = operands.split(",")
+    counts = [ndim - len(part) + 3 if "..." in part else 0 for part, ndim in zip(parts, (left, right), strict=False)]
+    letters = "".join(letter for letter in ascii_uppercase if letter not in equation)[: max(counts)]
+    # Where one operand has more of these axes than the other, the last of them are the same.
+    written = [part.replace("...", letters[len(letters) - n :]) for part, n in zip(parts, counts, strict=False)]
+    return f"{','.join(written)}{arrow}{output.replace('...', letters)}"
 
 
 def is_parameter(x: Tensor) -> bool:

@@ -76,4 +76,4 @@ class Path:
 
 def _described(x: Tensor) -> str:
     kind = str(x.dtype).removeprefix("torch.").capitalize()
-    return f"{kind}{list(x.shape)}"
+    return f"nested {kind}" if x.is_nested else f"{kind}{list(x.shape)}"

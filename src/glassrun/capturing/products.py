@@ -33,8 +33,10 @@ def second_product(factors: Factors, left: Origin, right: Origin) -> Product | N
     """
     if left.softmaxed and not left.turned and factors.right.ndim > 1 and not is_parameter(factors.right):
         return Plain() if factors.equation is None else Equation.of(factors.equation)
-    if right.softmaxed and right.turned and factors.left.ndim > 1 and not is_parameter(factors.left):
-        return Turned() if factors.equation is None else None
+    if right.softmaxed and factors.left.ndim > 1 and not is_parameter(factors.left):
+        if factors.equation is not None:
+            return None if right.turned else Equation.of(factors.equation, values_first=True)
+        return Turned() if right.turned else None
     return None
 
 
@@ -66,35 +68,39 @@ class Turned:
 
 @dataclass(frozen=True)
 class Equation:
-    """An equation of `torch.einsum`, each axis a letter.
+    """An equation of `torch.einsum`, each axis a letter: of the weights on the left, of the values on the right.
 
     >>> Equation.of("b h q k, b k h d -> b q h d")
-    Equation(left='bhqk', right='bkhd', output='bqhd', features='d')
+    Equation(left='bhqk', right='bkhd', output='bqhd', features='d', values_first=False)
     """
 
     left: str
     right: str
     output: str
     features: str
+    values_first: bool = False
 
     @classmethod
-    def of(cls, text: str) -> Equation | None:
+    def of(cls, text: str, *, values_first: bool = False) -> Equation | None:
         """The equation, if it multiplies weights [..., query, key] with values over the keys, and does no more."""
         operands, arrow, output = text.replace(" ", "").partition("->")
         left, comma, right = operands.partition(",")
+        if values_first:
+            left, right = right, left
         if not arrow or not comma or "," in right or "." in text or len(left) < 2:
             return None
         *lead, query, key = list(left)
         features = [letter for letter in right if letter not in left]
         fits = key in right and query not in right and len(features) == 1
         whole = len(set(output)) == len(output) and set(output) == {*lead, query, *features}
-        return cls(left, right, output, features[0]) if fits and whole else None
+        return cls(left, right, output, features[0], values_first) if fits and whole else None
 
     def weights(self, factors: Factors) -> Tensor:
-        return factors.left
+        return factors.right if self.values_first else factors.left
 
     def values(self, factors: Factors) -> Tensor:
-        return _ordered(factors.right, self.right, self.left[:-2] + self.left[-1] + self.features)
+        values = factors.left if self.values_first else factors.right
+        return _ordered(values, self.right, self.left[:-2] + self.left[-1] + self.features)
 
     def outputs(self, output: Tensor) -> Tensor:
         return _ordered(output, self.output, self.left[:-1] + self.features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -33,7 +33,7 @@ class Modules:
         """
         if isinstance(given, bool):
             return cls(given, option)
-        patterns = (given,) if isinstance(given, str) else tuple(given)
+        patterns = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
         if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise CaptureError(f"{option}={given!r}: give True, False, a module's name, a pattern, or a list of them")
         return cls(patterns, option)
@@ -57,13 +57,21 @@ class Modules:
         names = list(names)
         return [pattern for pattern in patterns if not any(fits(pattern, name) for name in names)]
 
-    def check(self, known: Sequence[str]) -> None:
+    def check(self, known: Sequence[str], others: Mapping[str, str]) -> None:
         """Whether each pattern names a module.
+
+        Arguments:
+            known: the modules' names.
+            others: further names of modules that lie in several places, each with the one that is known.
 
         Raises:
             CaptureError: one does not; the message has the nearest names.
         """
         for pattern in self.unmet(known):
+            if pattern in others:
+                raise CaptureError(
+                    f"{self.option}: {pattern!r} is the same module as {others[pattern]!r}: ask for that"
+                )
             raise CaptureError(
                 f"{self.option}: no module of the model is {pattern!r}; {_nearest(pattern, [n for n in known if n])}"
             )
@@ -135,7 +143,7 @@ def numbers(given: Sequence[int] | None, option: str) -> tuple[int, ...] | None:
         return None
     try:
         found = tuple(int(number) for number in given if int(number) == number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # infinity is no whole number
         found = ()
     if not found or len(found) != len(tuple(given)):
         raise CaptureError(f"{option}={given!r}: give a list of whole numbers counted from 0, or None for all")

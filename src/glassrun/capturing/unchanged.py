@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -43,5 +43,6 @@ def unchanged(modules: Iterable[nn.Module]) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast)
             for module, name, buffer, before in buffers:
                 if not torch.equal(buffer, before):
-                    buffer.copy_(before)
+                    with torch.inference_mode() if buffer.is_inference() else nullcontext():
+                        buffer.copy_(before)
                 module._buffers[name] = buffer  # some modules put another tensor in its place

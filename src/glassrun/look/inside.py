@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SHOWN_HEADS = 4  # in a static figure
 _SHOWN_LAYERS = 6
 _SHOWN_PICTURES = 10
+_LONGEST = 24  # characters of a token
 
 Array = NDArray[Any]
 
@@ -65,31 +66,37 @@ def of_model(model: nn.Module, inputs: Any, tokens: Sequence[str] = ()) -> Part:
         tokens: what the places of the sequence are called; numbers where a map has another length.
 
     Raises:
-        BadInput: the model fails on the inputs, cannot be looked into, or has neither attention nor convolutions.
+        BadInput: the model fails on the inputs, cannot be looked into, has neither attention nor convolutions, or the
+            tokens fit none of its maps.
     """
     from glassrun.train.snapshots import look_into
+
+    if not isinstance(tokens, Iterable) or not all(isinstance(token, str) for token in tokens):
+        raise ConfigError(f"tokens={tokens!r}: expected the texts of the tokens, a list of str")
+    labels = [token if len(token) <= _LONGEST else f"{token[: _LONGEST - 1]}…" for token in tokens]
 
     def axes(seen: AttentionMap) -> Axes:
         from glassrun.train.probe import Axes
 
         rows, columns = (
-            tokens if len(tokens) == size else [str(place) for place in range(size)] for size in seen.weights.shape[-2:]
+            labels if len(labels) == size else [str(place) for place in range(size)] for size in seen.weights.shape[-2:]
         )
         return Axes(rows, columns)
 
     seen = look_into(model, inputs, axes)
+    if labels and not any(
+        len(labels) in (len(entry["queries"]), len(entry["keys"])) for entry in seen.values["attention"]
+    ):
+        sizes = {size for entry in seen.values["attention"] for size in (len(entry["queries"]), len(entry["keys"]))}
+        found = f"its maps have {', '.join(map(str, sorted(sizes)))} places" if sizes else "it shows no attention"
+        raise ConfigError(f"tokens: expected as many as a map has places, found {len(labels)}, and {found}")
     figures = [*attention_figures(seen), *picture_figures(seen)]
-    if not figures:
-        raise ModelError(
-            f"{type(model).__name__}: neither attention nor two-dimensional convolutions were called, so there is "
-            "nothing to show. glassrun.capture gives the activations of any module"
-        )
     return Part(type(model).__name__, figures=figures, notes=left_out(seen))
 
 
 def left_out(seen: Seen) -> list[str]:
     """A note on what the byte bound left out, if anything."""
-    names = seen.values["left_out"]
+    names = [f"the model itself{name}" if name[:1] in ("", " ", "#") else name for name in seen.values["left_out"]]
     return [f"Left out, so that the page stays small: {', '.join(names)}"] if names else []
 
 

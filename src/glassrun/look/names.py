@@ -9,6 +9,8 @@ def readable(name: str) -> str:
     >>> readable("decoder.0.cross_attention"), readable("blocks.1.attention"), readable("features.3")
     ('decoder layer 1: cross-attention', 'layer 2: self-attention', 'features.3')
     """
+    if not name:
+        return "the model itself"
     *path, last = name.split(".")
     numbers = [int(part) + 1 for part in path if part.isdecimal()]
     if not path or last.isdecimal() or not numbers:

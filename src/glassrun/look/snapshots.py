@@ -101,7 +101,7 @@ def _told(found: Sequence[Snapshot]) -> str:
             f"over all heads it is {before:.2f} bits at step {first.step} and {after:.2f} at step {last.step}. "
             "It falls where heads learn to look at certain tokens, and is largest where a row is even."
         )
-    if "filters" in first.arrays:
+    if "filters" in first.arrays and first.arrays["filters"].any():  # zeros have no length to compare with
         start, end = first.arrays["filters"], last.arrays["filters"]
         moved = float(np.linalg.norm(end - start) / np.linalg.norm(start))
         told.append(

@@ -7,8 +7,8 @@ snapshots has the bits of one without.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glassrun.capturing.capture import capture
+from glassrun.capturing.capture import capture_called
 from glassrun.capturing.maps import AttentionMap
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import ModelError, RunFolderError
 from glassrun.generators import undisturbed
 from glassrun.nn.convolution import ConvolutionBlock
-from glassrun.record.files import write_atomic
+from glassrun.record.files import write_atomic, writing
 from glassrun.record.snapshots import path_of, planned
 from glassrun.train.attributes import Attributes
 from glassrun.train.buffers import kept
@@ -110,26 +110,67 @@ def look_into(model: nn.Module, inputs: Any, axes: Callable[[AttentionMap], Axes
         axes: names the rows and columns of a map.
 
     Raises:
-        BadInput: the model cannot be looked into.
+        BadInput: the model cannot be looked into, has nothing to show, or its numbers are not finite.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
     layers = feature_layers(model)
-    captured = capture(model, inputs, attention=True, activations=layers or False)
-    attention = _within_bound(list(captured.attention.values()))
-    maps = {name: found[0] for name, found in captured.activations.items() if name in layers and found.ndim == 4}
+    captured = capture_called(model, inputs, layers)
+    attention = _within_bound(captured.attention)
+    maps = {name: _of_first(model, name, captured.activations) for name in layers if name in captured.activations}
+    maps = {name: found for name, found in maps.items() if found.ndim == 3}
     chosen = _few_maps(maps)
-    arrays = {f"attention.{number}": _array(seen.weights[0]) for number, seen in enumerate(attention)}
+    arrays = {f"attention.{number}": _array(seen.weights[0]) for number, seen in enumerate(attention.values())}
     arrays |= {f"maps.{number}": _array(found) for number, found in enumerate(chosen.values())}
     filters = first_filters(model)
     if filters:
         arrays["filters"] = _array(filters[1][:_MOST_FILTERS])
-    shown = {*(seen.name for seen in attention), *chosen}
+    _check(
+        model, [*captured.attention, *maps], dict(zip(arrays, [*attention, *chosen, "filters"], strict=False)), arrays
+    )
     values = {
-        "attention": [_described(seen, axes(seen)) for seen in attention],
+        "attention": [_described(name, seen, axes(seen)) for name, seen in attention.items()],
         "maps": list(chosen),
         "filters": filters[0] if filters else "",
-        "left_out": [name for name in (*captured.attention, *maps) if name not in shown],
+        "left_out": [name for name in (*captured.attention, *maps) if name not in {*attention, *chosen}]
+        + [f"{name} from head {len(seen.heads) + 1} on" for name, seen in attention.items() if _is_cut(seen)],
     }
     return Seen(values, arrays)
+
+
+def _of_first(model: nn.Module, name: str, found: Mapping[str, Tensor]) -> Tensor:
+    """The maps of the first image; of a convolution that was given no batch, of the only one."""
+    alone = found[name].ndim == 3 and isinstance(model.get_submodule(name), nn.Conv2d)
+    return found[name] if alone else found[name][0]
+
+
+def _check(model: nn.Module, called: Sequence[str], names: Mapping[str, str], arrays: Mapping[str, Array]) -> None:
+    """There is something to show, and it can be drawn.
+
+    Arguments:
+        model: that was looked into.
+        called: the layers that could be shown.
+        names: of the layer of each array.
+        arrays: what is shown.
+    """
+    kind = type(model).__name__
+    if not called:
+        raise ModelError(
+            f"{kind}: neither attention nor two-dimensional convolutions were seen, so there is nothing to show. "
+            "glassrun.capture gives the activations of any module, and says which calls are attention"
+        )
+    if not arrays:
+        names_of = ", ".join(name or "the model itself" for name in called)
+        raise ModelError(
+            f"{kind}: the maps of {names_of} are too large to show: not one takes less than {_MOST_BYTES >> 20} MiB. "
+            "Give a shorter text or a smaller image, or use glassrun.capture"
+        )
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ModelError(
+                f"{kind}: the numbers of {names[key] or 'the model itself'} are not finite, so there is nothing to "
+                "show. Look at its weights and the inputs"
+            )
 
 
 def feature_layers(model: nn.Module) -> list[str]:
@@ -151,9 +192,9 @@ def first_filters(model: nn.Module) -> tuple[str, Tensor] | None:
     return None
 
 
-def _described(seen: AttentionMap, axes: Axes) -> dict[str, Any]:
+def _described(name: str, seen: AttentionMap, axes: Axes) -> dict[str, Any]:
     return {
-        "name": seen.name,
+        "name": name,
         "kind": seen.kind,
         "queries": list(axes.queries),
         "keys": list(axes.keys),
@@ -162,13 +203,25 @@ def _described(seen: AttentionMap, axes: Axes) -> dict[str, Any]:
     }
 
 
-def _within_bound(seen: list[AttentionMap]) -> list[AttentionMap]:
-    """As many of the maps as the bound allows, evenly over the depth, the first and the last if there are two."""
-    for count in range(len(seen), 0, -1):
-        chosen = [seen[place - 1] for place in planned(count, len(seen))]
-        if sum(4 * prod(found.weights.shape[1:]) for found in chosen) <= _MOST_BYTES:
-            return chosen
-    return []
+def _within_bound(seen: Mapping[str, AttentionMap]) -> dict[str, AttentionMap]:
+    """As many of the maps as the bound allows, evenly over the depth, the first and the last if there are two.
+
+    Where not one is small enough, the first heads of the last.
+    """
+    names = list(seen)
+    for count in range(len(names), 0, -1):
+        chosen = [names[place - 1] for place in planned(count, len(names))]
+        if sum(4 * prod(seen[name].weights.shape[1:]) for name in chosen) <= _MOST_BYTES:
+            return {name: seen[name] for name in chosen}
+    for name in reversed(names):
+        weights = seen[name].weights
+        if heads := _MOST_BYTES // (4 * prod(weights.shape[2:])):
+            return {name: replace(seen[name], weights=weights[:, :heads], heads=seen[name].heads[:heads])}
+    return {}
+
+
+def _is_cut(seen: AttentionMap) -> bool:
+    return len(seen.heads) < seen.num_heads
 
 
 def _few_maps(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -176,16 +229,15 @@ def _few_maps(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     left = _MOST_BYTES
     for name, tensor in list(maps.items())[:_MOST_LAYERS]:
-        few = tensor[:_MOST_MAPS]
+        few = tensor[: min(_MOST_MAPS, left // (4 * tensor[0].numel()))]
         left -= 4 * few.numel()
-        if left < 0:
-            break
-        found[name] = few
+        if len(few):
+            found[name] = few
     return found
 
 
 def _array(tensor: Tensor) -> Array:
-    return np.ascontiguousarray(tensor.detach().to(torch.float32).numpy())
+    return np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy())
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -195,11 +247,13 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     """Write a snapshot into a run folder, whole or not at all; the same snapshot gives the same bytes.
 
     Raises:
-        RunFolderError: the disk is full.
+        RunFolderError: it cannot be written: the disk is full, for example.
     """
     path = path_of(folder, snapshot.step)
-    path.parent.mkdir(exist_ok=True)
-    values = {"format": FORMAT, "step": snapshot.step, **snapshot.values, "digest": _digest(snapshot.arrays)}
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+    values = {"format": FORMAT, "step": snapshot.step, **snapshot.values}
+    values["digest"] = _digest(values, snapshot.arrays)
     write_atomic(path, safetensors.numpy.save(dict(snapshot.arrays), {_KEY: canonical_json(values)}))
     return path
 
@@ -213,21 +267,27 @@ def read(path: Path) -> Snapshot:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            values = json.loads(file.metadata()[_KEY])
-        if values.pop("format") != FORMAT:
+            values = json.loads((file.metadata() or {}).get(_KEY, "null"))
+        if not isinstance(values, dict):
+            raise ValueError(f"its metadata has no object {_KEY!r}")
+        if values.get("format") != FORMAT:
             raise ValueError("it is of another format")
-        if values.pop("digest") != _digest(arrays):
+        if values.pop("digest", None) != _digest(values, arrays):
             raise ValueError("its digest is not the recorded one: it was changed after it was written")
+        del values["format"]
         step = int(values.pop("step"))
         if path.name != path_of(path.parent, step).name:
             raise ValueError(f"it is of step {step}")
         return Snapshot(step, values, arrays)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
             f"{path}: this snapshot is damaged: {error}. Remove it, or restore it from a copy; the run needs none"
         ) from None
 
 
-def _digest(arrays: Mapping[str, Array]) -> str:
-    """Over the arrays in the order of their names."""
-    return digest_bytes(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
+def _digest(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """Over the values with the arrays' names, types and shapes as canonical JSON, then the arrays by name."""
+    names = sorted(arrays)
+    forms = [[name, arrays[name].dtype.str, list(arrays[name].shape)] for name in names]
+    head = canonical_json({"values": values, "arrays": forms}).encode()
+    return digest_bytes(b"".join([head, *(arrays[name].tobytes() for name in names)]))

@@ -102,7 +102,7 @@ def test_memories_are_intact_of_another_sentence_and_zero(run: Any) -> None:
     model: Any = run.model
     encoding: Any = reading.encoding
     memory, mask = model.encode(reading.inputs[0])
-    most = 2 * memory.shape[1] + 8
+    most = memory.shape[1] + 8
     assert intact.written == reading.translation
     assert intact.written == encoding.target.decode(written(model, memory, mask, most))
     assert swapped.written == encoding.target.decode(written(model, *model.encode(other.inputs[0]), most))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Call = Callable[[Tensor], Tensor]
 
 _MOST_TOKENS = 12
-_MOST_ROWS = 1024  # of a Jacobian: each takes a backward pass
+_MOST_ROWS = 1024  # of a Jacobian: each takes a share of a backward pass
 _EXAMPLES = 8  # whose features are counted
 _NAMES = {"relu": "ReLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "silu": "SiLU", "squared_relu": "ReLU²"}
 _NEAR_ZERO = 0.01  # as a share of the features' root mean square
