@@ -107,6 +107,16 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path: Path) -> N
     assert SEEN == []
 
 
+def test_a_page_that_could_not_be_written_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[str] = []
+    with pytest.raises(ConfigError, match="expected a file to write, found a folder"):
+        page.write("first", out=tmp_path, tell=told.append)
+    with pytest.raises(ConfigError, match="expected a folder, found a file"):
+        page.write("first", out=tmp_path / "a.html", pictures=tmp_path / "file", tell=told.append)
+    assert (told, SEEN) == ([], [])
+
+
 def test_bad_input_on_the_command_line_is_one_message() -> None:
     done = glassrun("exhibit", "atention")
     assert done.code == 2

@@ -45,8 +45,13 @@ def write(
     chosen = list(EXHIBITS.values()) if name is None else [find(name)]
     refuse_ignored(chosen, run=run, text=text, image=image)
     path = (out or Path("exhibits.html" if name is None else f"{name}.html")).absolute()
+    # Told now, not after minutes of training.
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no folder {path.parent}. Make it first, or name another")
+    if path.is_dir():
+        raise ConfigError(f"--out {path}: expected a file to write, found a folder. Name a file in it")
+    if pictures and pictures.exists() and not pictures.is_dir():
+        raise ConfigError(f"--pictures {pictures}: expected a folder, found a file. Name another")
     parts = []
     with TemporaryDirectory() as scratch:
         material = Material(Path(scratch), run=run, text=text, image=image, tell=tell)
