@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -64,16 +65,15 @@ class Inline:
 
     def _ipython_display_(self) -> None:
         """The widget, then the pictures, which the widget hides once it is drawn: where it cannot be, they stay."""
-        from IPython.display import HTML, display
-
+        shown: Any = import_module("IPython.display")  # without types of its own
         still, key = self._repr_html_(), secrets.token_hex(8)
         try:
             live = self.widget(replaces=key)
         except MissingDependency:
-            display(HTML(still))
+            shown.display(shown.HTML(still))
             return
-        display({**live._repr_mimebundle_()[0], "text/plain": repr(self)}, raw=True)
-        display(HTML(f'<div data-glassrun="{key}">{still}</div>'))
+        shown.display({**live._repr_mimebundle_()[0], "text/plain": repr(self)}, raw=True)
+        shown.display(shown.HTML(f'<div data-glassrun="{key}">{still}</div>'))
 
     def widget(self, *, replaces: str = "") -> Any:
         """The same as an anywidget, for programs that lay out widgets themselves.
