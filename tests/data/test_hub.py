@@ -114,7 +114,7 @@ def test_damaged_pictures_and_unknown_classes_are_named(tmp_path: Path) -> None:
         {"train": {"image": [{"bytes": png(0), "path": None}, {"bytes": b"no", "path": None}], "label": ["a", "b"]}},
         datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")}),
     )
-    with pytest.raises(DataError, match=r"train 1, image: expected a picture .*found damage"):
+    with pytest.raises(DataError, match=r"train 1, image: expected a picture .*none of these forms"):
         load(broken, images={})
 
 

@@ -231,7 +231,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, suffix: s
 
 def test_a_format_that_is_not_listed_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", "ICO", sizes=[(16, 16)])
-    refused(tmp_path / "a.png", "another form")
+    refused(tmp_path / "a.png", "none of these forms")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_each_fp32_precision_is_told_apart() -> None:
 
 
 def test_a_wider_fp32_precision_reaches_the_narrower() -> None:
+    torch.backends.mkldnn.rnn.fp32_precision = "none"  # type: ignore[attr-defined]  # a test before may have set it
     torch.backends.mkldnn.fp32_precision = "bf16"
     try:
         found = numerics()["fp32_precision"]

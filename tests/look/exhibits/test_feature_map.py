@@ -68,7 +68,7 @@ def test_known_filters_answer_where_the_picture_is_known(tmp_path):
 def test_sizes_and_peaks_are_told(part):
     assert "picture.png has 48 × 64 pixels; without padding, a kernel of 3 × 3 leaves a map of 46 × 62" in part.text
     rows = {row[0]: row for row in part.tables[0].rows}
-    assert rows["corner"][1:4] == ("46 × 62", "row 18, column 28", "+0.500")
+    assert rows["corner"][1:4] == ("46\u00a0×\u00a062", "row 18, column 28", "+0.500")
     assert rows["vertical edge"][3] == "+1.000"
     assert "blur" not in rows
 
