@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from glassrun.errors import BadInput, CaptureError, RunFolderError
 from glassrun.look import snapshots, views
@@ -20,6 +18,7 @@ from glassrun.look.figures.style import svg
 from glassrun.look.page import Figure, Part, Table, View
 from glassrun.look.parts import model_parts
 from glassrun.look.render import render
+from glassrun.look.threads import one_thread
 from glassrun.record.files import write_atomic
 from glassrun.record.run_folder import RECORDED, checkpoint_paths
 from glassrun.show import metric_text, summary
@@ -65,7 +64,7 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
         notes += ["Recorded from another program's loop: there is no checkpoint to look into.", *values["notes"]]
         parts = [_curves(run, ""), *_about(run)]
     else:
-        with _one_thread():  # small operations are slower on several, and much slower beside other programs
+        with one_thread():  # small operations are slower on several, and much slower beside other programs
             over_training = snapshots.part(run)
             parts = [
                 _curves(run, _schedule(run), _warmup(run)),
@@ -86,16 +85,6 @@ def report(run: Run, *, tell: Callable[[str], None] | None = None) -> Path:
     path = run.path / "report.html"
     write_atomic(path, page.encode())
     return path
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _subtitle(values: Mapping[str, Any]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glassrun.keys import derive
+from glassrun.look.threads import one_thread
 from glassrun.nn.initialisation import Draw, initialise, norm_or_bias, normal
 from glassrun.nn.locally_connected import LocallyConnected
 
@@ -157,7 +157,7 @@ def study(
     channels, height, width = training.images.shape[1:]
     classes = int(training.labels.max()) + 1
     parameters, times = {}, {}
-    with _one_thread():
+    with one_thread():
         for kind in KINDS:
             tell(f"training {len(sizes) * len(seeds)} networks of {kind} layers")
             for (row, seed), (column, size) in ((s, z) for s in enumerate(seeds) for z in enumerate(sizes)):
@@ -186,14 +186,3 @@ def _seconds(model: nn.Module, examples: Examples) -> float:
         loss.backward()  # type: ignore[no-untyped-call]
         times.append(time.perf_counter() - begin)
     return median(times)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same bits on any number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

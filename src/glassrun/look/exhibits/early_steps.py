@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +12,7 @@ from glassrun.config import Recipe
 from glassrun.data.order import Order
 from glassrun.data.source import Dataset
 from glassrun.look.figures.schedules import Trained
+from glassrun.look.threads import one_thread
 from glassrun.models import registry as models
 from glassrun.tasks import registry as tasks
 from glassrun.train import optimizer as optimizers
@@ -34,7 +33,7 @@ def train_watched(recipe: Recipe, dataset: Dataset) -> Trained:
         dataset: of its data section.
     """
     assert isinstance(recipe.seed, int), "a seed that is written down"
-    with _one_thread():
+    with one_thread():
         task = tasks.build(recipe.task, dataset)
         facts = tasks.facts_of(task, dataset)
         model = models.build(recipe.model, facts, recipe.seed)
@@ -61,14 +60,3 @@ def train_watched(recipe: Recipe, dataset: Dataset) -> Trained:
 def _flat(model: nn.Module) -> Tensor:
     """A copy of all parameters as one vector."""
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small operations are slower on several threads, and give other bits on another number of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
