@@ -565,6 +565,7 @@ def test_an_imported_task_or_model_fits_any() -> None:
         (CLASSIFY, {"batch": {"size": 4, "shards": 4}, "data.augment": [{"kind": "mixup"}]}, "one example a slice"),
         (CLASSIFY, {"data.augment": [{"kind": "mixup"}, {"kind": "mixup"}]}, "mixup stands there twice"),
         (CLASSIFY, {"data.augment": [{"kind": "shift"}]}, "data.augment.0: rows and columns are both 0"),
+        (CLASSIFY, {"batch.by_length": True}, "batch.by_length is for data of pairs of texts"),
         (IMAGES, {"data.path": None}, "--set data.path=FILE"),
         (IMAGES, {"data.path": ""}, "--set data.path=FILE"),
     ],

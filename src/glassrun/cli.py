@@ -274,6 +274,10 @@ def predict(
         float | None, typer.Option(help="With --beams: 0 prefers short texts, 1 long ones.", show_default="0.6")
     ] = None,
     stop: Annotated[str | None, typer.Option(help="With a prompt: the token after which nothing is written.")] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --lines: people's translations of them; at the end comes BLEU."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Use a run's model: classify an image, translate texts, or go on from prompts."""
@@ -295,6 +299,19 @@ def predict(
         "length_penalty": length_penalty,
     }
     loaded = runs.load(run)
+    if references is not None:
+        if lines is None:
+            raise ConfigError(f"--references {references} would be ignored without --lines FILE")
+        scored = predictions.score(
+            loaded, _lines_of(lines), _lines_of(str(references), "--references"), settings, tokens=tokens, stop=stop
+        )
+        if as_json:
+            _print_json(
+                {"translations": scored.translations, "bleu": scored.bleu.score, "signature": scored.bleu.signature}
+            )
+        else:
+            typer.echo("\n".join([*scored.translations, "", str(scored.bleu)]))
+        return
     if image is not None:
         others = settings | {"tokens": tokens, "stop": stop}
         if ignored := [f"--{name.replace('_', '-')}" for name, value in others.items() if value is not None]:
@@ -593,16 +610,16 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _lines_of(name: str) -> list[str]:
+def _lines_of(name: str, option: str = "--lines") -> list[str]:
     """The lines of a file, or of the input."""
     from glassrun.data.text import read_text
 
     try:
         text = sys.stdin.buffer.read().decode() if name == "-" else read_text(Path(name))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--lines -: expected text in UTF-8, found another byte at offset {error.start}") from None
+        raise ConfigError(f"{option} -: expected text in UTF-8, found another byte at offset {error.start}") from None
     if not text.strip():
-        raise ConfigError(f"--lines {name}: expected at least one line, found none")
+        raise ConfigError(f"{option} {name}: expected at least one line, found none")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 

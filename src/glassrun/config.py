@@ -161,6 +161,7 @@ class PairsData(FileData):
 
     source: Literal["pairs"]
     split: Literal["official", "hash"] | None = None  # None: official where validation or test is given, else hash
+    lowercase: Annotated[bool, IfGiven] = False
     tokenizer: PairTokenizer = "char"
     max_length: Count = 256  # tokens; a pair with a longer side is left out, and counted in the manifest
 
@@ -212,6 +213,7 @@ class HubPairs(Section):
     source: str
     target: str
     translation: str | None = None
+    lowercase: Annotated[bool, IfGiven] = False
     tokenizer: PairTokenizer = "char"
     max_length: Count = 256
 
@@ -312,6 +314,7 @@ class Batch(Section):
     size: Count = 64
     shards: Count = 4
     evaluation_size: Count | None = None  # None: as size
+    by_length: Annotated[bool, IfGiven] = False
 
     @model_validator(mode="after")
     def _shards_divide(self) -> Self:
@@ -459,6 +462,10 @@ class Recipe(Section):
         """A setting that has no effect with the others is an error."""
         if self.train.label_smoothing and not isinstance(self.task, str):
             raise ValueError("train.label_smoothing is for built-in tasks: one of your own computes its own loss")
+        if self.batch.by_length and not _has_pairs(self.data):
+            raise ValueError(
+                "batch.by_length is for data of pairs of texts: there is nothing to gain where examples are of one size"
+            )
         mixed = sum(isinstance(step, Mixup) for step in getattr(self.data, "augment", ()))
         target = getattr(self.data, "target", "class")
         if target != "class" and (mixed or self.train.label_smoothing):
@@ -517,6 +524,12 @@ class Recipe(Section):
         yaml.width = 110
         yaml.dump(self.plain(), stream)
         return stream.getvalue()
+
+
+def _has_pairs(data: Data) -> bool:
+    return isinstance(data, PairsData | DatesData | SentencesData) or (
+        isinstance(data, HubData) and data.pairs is not None
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from glassrun.bleu import Bleu, bleu
 from glassrun.data.encoding import Encoding, ImageEncoding, PairEncoding, TextEncoding
 from glassrun.data.recorded import of_run
-from glassrun.errors import ConfigError
+from glassrun.errors import ConfigError, DataError
 from glassrun.generate.decoding import decoding
 from glassrun.generate.texts import Say, generator_of
 from glassrun.tasks.base import logits_of
@@ -27,6 +28,7 @@ _KINDS: dict[str, tuple[type[Encoding], ...]] = {
     "--text": (PairEncoding,),
     "--prompt": (TextEncoding,),
     "--lines": (PairEncoding, TextEncoding),
+    "--references": (PairEncoding,),
 }
 _OPTION_OF = {ImageEncoding: "--image FILE", PairEncoding: "--text TEXT", TextEncoding: "--prompt TEXT"}
 
@@ -122,6 +124,38 @@ def write(
     return [
         Prediction(after, {given: text, made: after} | settings) for text, after in zip(texts, written, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Translations, and how near they are to people's."""
+
+    translations: list[str]
+    bleu: Bleu
+
+
+def score(
+    run: Run,
+    sources: Sequence[str],
+    references: Sequence[str],
+    how: Mapping[str, Any],
+    *,
+    tokens: int | None = None,
+    stop: str | None = None,
+) -> Scored:
+    """Translate sources and compare them with people's translations; without regard to case where the model has none.
+
+    Raises:
+        BadInput: as `write`; or the model does not translate, or there are not as many references as sources.
+    """
+    encoding = _encoding(run, "--references")
+    assert isinstance(encoding, PairEncoding), "seen by `_encoding`"
+    bleu(references, references, lowercase=True)  # what is wrong is better said before the sources are translated
+    if len(sources) != len(references):
+        raise DataError(f"--references: expected one for each of {len(sources)} lines, found {len(references)}")
+    written = write(run, sources, "--lines", how, tokens=tokens, stop=stop)
+    translations = [prediction.text for prediction in written]
+    return Scored(translations, bleu(translations, references, lowercase=encoding.lowercase))
 
 
 def _encoding(run: Run, option: str) -> Encoding:

@@ -111,6 +111,12 @@ def test_source_ends_and_target_begins_and_ends() -> None:
     assert encoding.encode_source("a").dtype == encoding.encode_target("a").dtype == np.int64
 
 
+def test_lower_case_on_both_sides() -> None:
+    encoding = PairEncoding(CharTokenizer("ab", special=True), CharTokenizer("ä", special=True), 4, lowercase=True)
+    assert encoding.encode_source("aB").tolist() == [4, 5, END]
+    assert encoding.encode_target("Ä").tolist() == [BEGIN, 4, END]
+
+
 @pytest.mark.parametrize("text", ["", "abab"])
 def test_a_source_that_is_empty_or_too_long_is_refused(text: str) -> None:
     encoding = PairEncoding(CharTokenizer("ab", special=True), CharTokenizer("ab", special=True), max_length=4)
@@ -126,8 +132,9 @@ def test_a_source_that_is_empty_or_too_long_is_refused(text: str) -> None:
         TextEncoding(CharTokenizer("ab\u2028\U0001f600", special=False), 7),
         TextEncoding(ByteTokenizer(special=False), 11),
         PairEncoding(CharTokenizer("ab", special=True), ByteTokenizer(special=True), 13),
+        PairEncoding(CharTokenizer("ab", special=True), ByteTokenizer(special=True), 13, lowercase=True),
     ],
-    ids=["grey", "colour", "characters", "bytes", "pair"],
+    ids=["grey", "colour", "characters", "bytes", "pair", "lower case"],
 )
 def test_the_plain_form_gives_the_same_encoding(encoding: ImageEncoding | TextEncoding | PairEncoding) -> None:
     plain = json.loads(json.dumps(encoding.to_plain()))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glassrun.data.order import Order
+from glassrun.data.order import Order, by_length
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 SEEDS = st.integers(0, 2**63 - 1)
@@ -147,3 +147,33 @@ def test_golden_order() -> None:
         *(9, 8, 0, 4, 3, 6, 1, 7, 5, 2),
         *(0, 2, 8, 9, 6, 1, 5, 7, 4, 3),
     ]
+
+
+# --- slices of examples that are about as long ----------------------------------------------------------------------
+
+
+@PROPERTY
+@given(st.integers(0, 4), st.integers(1, 5), st.data())
+def test_by_length_every_example_stays_and_slices_do_not_overlap(power: int, size: int, data: st.DataObject) -> None:
+    """Every place comes once, and of two slices one has nothing that is longer than the other's shortest."""
+    slices = 2**power
+    lengths = data.draw(
+        st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=slices * size, max_size=slices * size)
+    )
+    places = by_length(lengths, slices)
+    assert sorted(places) == list(range(len(lengths)))
+    cut = sorted([lengths[place] for place in places[start : start + size]] for start in range(0, len(places), size))
+    assert all(max(first) <= min(second) for first, second in zip(cut, cut[1:], strict=False))
+
+
+def test_by_length_equals_stay_in_order() -> None:
+    assert by_length([(3, 1)] * 6, 1) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("slices", [2, 4, 8, 16])
+def test_by_length_every_number_of_workers_has_equal_work(slices: int) -> None:
+    """Where the slices' lengths rise by equal steps, any worker's neighbouring slices have the same sum."""
+    places = by_length([(place,) for place in range(slices)], slices)
+    for workers in (2**power for power in range(slices.bit_length() - 1)):
+        own = slices // workers
+        assert len({sum(places[start : start + own]) for start in range(0, slices, own)}) == 1

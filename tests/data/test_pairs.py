@@ -104,6 +104,20 @@ def test_the_vocabulary_is_of_the_training_pairs_alone(tmp_path: Path) -> None:
         assert list(tokenizer.to_plain()["characters"]) == expected
 
 
+def test_lower_case(tmp_path: Path) -> None:
+    """The vocabulary has no capitals, the manifest says so, and the recipes without it are what they were."""
+    lines = [(f"Source {number}", f"ZIEL {number}") for number in range(50)]
+    place = write_pairs(tmp_path, lines)
+    lower, mixed = load(place, lowercase=True), load(place)
+    assert whole(lower) == sorted((source.lower(), target.lower()) for source, target in lines)
+    assert lower.encoding.target.encode("Z").tolist() == [UNKNOWN]
+    assert lower.encoding.encode_target("Z").tolist() == lower.encoding.encode_target("z").tolist()
+    assert lower.manifest["preprocessing"] == [{"step": "lower case"}, *lower.manifest["preprocessing"][1:]]
+    assert "lower case" not in str(mixed.manifest["preprocessing"])
+    assert "lowercase" not in PairsData(source="pairs", path=place).contract()
+    assert PairsData(source="pairs", path=place, lowercase=True).contract()["lowercase"] is True
+
+
 def test_bytes_as_tokens(tmp_path: Path) -> None:
     dataset = load(
         write_pairs(tmp_path, [("é", "€")] * 3), tokenizer="byte", validation=write_pairs(tmp_path, [("ü", "x")], "v")

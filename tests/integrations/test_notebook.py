@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +28,8 @@ from glassrun.train.probe import Axes
 from in_browser import opened
 from in_process import trained
 from support import Made
+
+Published = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect id="a" width="9" height="9"/></svg>'
 
@@ -227,20 +230,31 @@ def anywidget() -> None:
     pytest.importorskip("anywidget", reason="needs anywidget: pip install -c constraints.txt 'glassrun[notebook]'")
 
 
-def published(code: str, names: dict[str, Any]) -> list[dict[str, Any]]:
-    """The outputs of a cell in IPython itself."""
+@pytest.fixture
+def published(anywidget: None) -> Iterator[Published]:  # noqa: ARG001 - a fixture for what it does
+    """The outputs of a cell in IPython itself.
+
+    Its shell says of the whole process that it is interactive (`sys.ps1`), which a recorder in a later test reads:
+    the prompts go with it.
+    """
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
 
     shell = InteractiveShell.instance()
-    shell.push(names)
-    with capture_output() as caught:
-        shell.run_cell(code).raise_error()
-    return [output.data for output in caught.outputs]
+
+    def run(code: str, names: dict[str, Any]) -> list[dict[str, Any]]:
+        shell.push(names)
+        with capture_output() as caught:
+            shell.run_cell(code).raise_error()
+        return [output.data for output in caught.outputs]
+
+    yield run
+    InteractiveShell.clear_instance()
+    for prompt in ("ps1", "ps2", "ps3"):
+        vars(sys).pop(prompt, None)
 
 
-@pytest.mark.usefixtures("anywidget")
-def test_a_cell_publishes_a_widget_and_the_pictures_that_it_hides() -> None:
+def test_a_cell_publishes_a_widget_and_the_pictures_that_it_hides(published: Published) -> None:
     first, second = published("shown", {"shown": Inline(part("x"))})
     assert set(first) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
     assert first["text/plain"] == "<<b>x</b>: 3 figures, to see in a notebook>"
@@ -255,8 +269,7 @@ def key_of(output: dict[str, Any]) -> str:
     return found[1]
 
 
-@pytest.mark.usefixtures("anywidget")
-def test_without_anywidget_a_cell_shows_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_anywidget_a_cell_shows_the_pictures(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
     (only,) = published("shown", {"shown": Inline(part("x"))})
     assert only["text/html"] == Inline(part("x"))._repr_html_()

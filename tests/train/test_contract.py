@@ -70,6 +70,17 @@ def test_number_of_workers_with_every_block(name: str, model: dict[str, Any], ma
     assert runs[0].replay(workers=4)
 
 
+def test_slices_by_length(made: Made, tmp_path: Path) -> None:
+    """Another run than without, but the same on any number of workers; the first batch's loss is the same to rounding,
+    since it holds the same examples."""
+    recipe = made.recipe("odd-pairs", **{"model.dropout": 0.0, "batch.by_length": True})
+    runs = [api.train(recipe, out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]
+    assert bits_of(runs[0].path) == bits_of(runs[1].path)
+    unsorted = api.train(recipe, {"batch.by_length": False}, out=tmp_path / "unsorted", workers=1)
+    assert unsorted.ledger[0].step.loss == pytest.approx(runs[0].ledger[0].step.loss, rel=1e-6)
+    assert unsorted.ledger[0].chain != runs[0].ledger[0].chain
+
+
 @pytest.mark.parametrize(
     "numerics", [{"precision": "bfloat16"}, pytest.param({"threads": 2}, marks=pytest.mark.long)], ids=str
 )

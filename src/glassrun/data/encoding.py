@@ -115,11 +115,18 @@ class TextEncoding:
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """A text and its translation as tokens: the source with an end, the target with a begin and an end."""
+    """A text and its translation as tokens: the source with an end, the target with a begin and an end.
+
+    Arguments:
+        source, target: the tokenizers.
+        max_length: the most tokens of a side.
+        lowercase: whether the model knows lower case alone.
+    """
 
     source: Tokenizer
     target: Tokenizer
     max_length: int
+    lowercase: bool = False
 
     def encode_source(self, text: str) -> NDArray[np.int64]:
         """The source's tokens.
@@ -127,7 +134,7 @@ class PairEncoding:
         Raises:
             DataError: it is empty or longer than the model can read.
         """
-        tokens = np.append(self.source.encode(text).astype(np.int64), END)
+        tokens = np.append(self.source.encode(self._cased(text)).astype(np.int64), END)
         if not text or len(tokens) > self.max_length:
             raise DataError(
                 f"expected a text of 1 to {self.max_length - 1} tokens, found {len(tokens) - 1}: the model was trained "
@@ -137,11 +144,14 @@ class PairEncoding:
 
     def encode_target(self, text: str) -> NDArray[np.int64]:
         """The target's tokens."""
-        return np.concatenate([[BEGIN], self.target.encode(text).astype(np.int64), [END]])
+        return np.concatenate([[BEGIN], self.target.encode(self._cased(text)).astype(np.int64), [END]])
 
     def to_plain(self) -> dict[str, Any]:
         sides = {"source": self.source.to_plain(), "target": self.target.to_plain()}
-        return {"kind": "pair", **sides, "max_length": self.max_length}
+        return {"kind": "pair", **sides, "max_length": self.max_length, "lowercase": self.lowercase}
+
+    def _cased(self, text: str) -> str:
+        return text.lower() if self.lowercase else text
 
 
 Encoding = ImageEncoding | TextEncoding | PairEncoding
@@ -156,7 +166,10 @@ def from_plain(values: dict[str, Any]) -> Encoding:
     if values["kind"] == "text":
         return TextEncoding(tokenizing.from_plain(rest["tokenizer"]), rest["context"])
     return PairEncoding(
-        tokenizing.from_plain(rest["source"]), tokenizing.from_plain(rest["target"]), rest["max_length"]
+        tokenizing.from_plain(rest["source"]),
+        tokenizing.from_plain(rest["target"]),
+        rest["max_length"],
+        rest["lowercase"],
     )
 
 

@@ -7,6 +7,8 @@ of any epoch is computed on its own, for any number of examples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,27 @@ class Order:
         while (outside := found >= np.uint64(self.examples)).any():
             found[outside] = _feistel(found[outside], half, keys)
         return found
+
+
+def by_length(lengths: Sequence[tuple[int, ...]], slices: int) -> list[int]:
+    """The places of a batch's examples when each slice gets those that are about as long, so that little is padded.
+
+    They are sorted, cut into slices, and the slices folded: the shortest beside the longest, then such pairs again, and
+    so on. So any worker's neighbouring slices, on any number of workers, are about as much work as another's.
+
+    >>> by_length([(7,), (1,), (4,), (2,), (8,), (3,), (6,), (5,)], 4)
+    [1, 3, 0, 4, 5, 2, 7, 6]
+
+    Arguments:
+        lengths: of each example, what counts most first; among equals the order stays.
+        slices: a power of two that divides how many there are.
+    """
+    places = sorted(range(len(lengths)), key=lengths.__getitem__)
+    size = len(places) // slices
+    parts = [places[start : start + size] for start in range(0, len(places), size)]
+    while len(parts) > 1:
+        parts = [parts[number] + parts[-1 - number] for number in range(len(parts) // 2)]
+    return parts[0]
 
 
 def _feistel(x: NDArray[np.uint64], half: np.uint64, keys: list[np.uint64]) -> NDArray[np.uint64]:

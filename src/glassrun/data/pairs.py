@@ -23,10 +23,17 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Pairs:
-    """A split of pairs, encoded when they are asked for."""
+    """A split of pairs, encoded when they are asked for.
+
+    Arguments:
+        pairs: a source and a target each.
+        encoding: of both sides.
+        lengths: of each pair, the tokens of its target and of its source.
+    """
 
     pairs: Sequence[Pair]
     encoding: PairEncoding
+    lengths: Sequence[tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -37,6 +44,10 @@ class Pairs:
     def example(self, index: int, epoch: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same in every epoch
         source, target = self.pairs[index]
         return {"source": self.encoding.encode_source(source), "target": self.encoding.encode_target(target)}
+
+    def length(self, index: int) -> tuple[int, int]:
+        """How long an example is, the side that costs more first."""
+        return self.lengths[index]
 
     def keys(self) -> list[bytes]:
         return [pair_key(pair) for pair in self.pairs]
@@ -94,7 +105,9 @@ def dataset(
     """
     if not parts.get("train"):
         raise DataError(f"{where}: too few pairs: none fell into the training split")
-    encoding = PairEncoding(*_tokenizers(section, parts["train"], recorded), section.max_length)
+    if section.lowercase:
+        parts = {name: [(source.lower(), target.lower()) for source, target in part] for name, part in parts.items()}
+    encoding = PairEncoding(*_tokenizers(section, parts["train"], recorded), section.max_length, section.lowercase)
     splits, left_out = fitting(parts, encoding)
     if not splits["train"]:
         raise DataError(f"{where}: every training pair is longer than data.max_length {section.max_length}")
@@ -123,6 +136,7 @@ def facts(encoding: PairEncoding) -> dict[str, int]:
 def preprocessing(encoding: PairEncoding) -> list[dict[str, Any]]:
     """The steps from a pair to the model's input, for the manifest."""
     return [
+        *([{"step": "lower case"}] if encoding.lowercase else []),
         {"step": "tokenize source"} | encoding.source.described(),
         {"step": "tokenize target"} | encoding.target.described(),
         {"step": "leave out longer pairs", "max_length": encoding.max_length},
@@ -133,16 +147,18 @@ def fitting(parts: Mapping[str, Sequence[Pair]], encoding: PairEncoding) -> tupl
     """The pairs of each split that are no longer than the model can take, and how many were left out."""
     splits, left_out = {}, {}
     for name, pairs in parts.items():
-        fits = [pair for pair in pairs if _length(pair, encoding) <= encoding.max_length]
+        measured = [(pair, _length(pair, encoding)) for pair in pairs]
+        # with the end on the source, and begin or end on the target's inputs and outputs
+        fits = [(pair, length) for pair, length in measured if 1 + max(length) <= encoding.max_length]
         if fits or name == "train":
-            splits[name] = Pairs(fits, encoding)
+            splits[name] = Pairs([pair for pair, _ in fits], encoding, [length for _, length in fits])
         left_out[name] = len(pairs) - len(fits)
     return splits, left_out
 
 
-def _length(pair: Pair, encoding: PairEncoding) -> int:
-    """Tokens of the longer side, with the end on the source and begin or end on the target's inputs and outputs."""
-    return 1 + max(_tokens_in(pair[0], encoding.source), _tokens_in(pair[1], encoding.target))
+def _length(pair: Pair, encoding: PairEncoding) -> tuple[int, int]:
+    """The tokens of the target and of the source."""
+    return _tokens_in(pair[1], encoding.target), _tokens_in(pair[0], encoding.source)
 
 
 def _tokens_in(text: str, tokenizer: Tokenizer) -> int:

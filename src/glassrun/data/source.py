@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from glassrun.data.encoding import Encoding
 
@@ -33,6 +33,15 @@ class Split(Protocol):
 
     def digest(self) -> str:
         """The digest of all examples in their order."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A split whose examples differ in length."""
+
+    def length(self, index: int) -> tuple[int, ...]:
+        """How long an example is, what costs most first."""
         ...
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from glassrun.data.order import Order
-from glassrun.data.source import Split
+from glassrun.data.order import Order, by_length
+from glassrun.data.source import Measured, Split
 from glassrun.tasks.answers import checked_batch, checked_count
 from glassrun.tasks.base import Batch, Task
 from glassrun.train.attributes import Attributes
@@ -48,7 +48,16 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, split: Split, task: Task, attributes: Attributes, *, seed: int, size: int, slice_size: int, places: range
+        self,
+        split: Split,
+        task: Task,
+        attributes: Attributes,
+        *,
+        seed: int,
+        size: int,
+        slice_size: int,
+        places: range,
+        by_length: bool = False,
     ) -> None:
         self.split = split
         self.task = task
@@ -57,17 +66,23 @@ class TrainingBatches:
         self.slice_size = slice_size
         self.places = places
         self.seed = seed
+        self.by_length = by_length
         self.order = Order(seed, len(split))
 
     def examples(self, step: int) -> Examples:
         """The examples of step `step`, which counts from 1."""
         chosen = self.order.batch(step, self.size)
+        first_epoch = chosen[0][0]
+        if self.by_length:
+            assert isinstance(self.split, Measured), "checked by the recipe"
+            lengths = [self.split.length(index) for _, index in chosen]
+            chosen = [chosen[place] for place in by_length(lengths, self.size // self.slice_size)]
         starts = [place * self.slice_size for place in self.places]
         slices = [
             [self.split.example(index, epoch) for epoch, index in chosen[start : start + self.slice_size]]
             for start in starts
         ]
-        return Examples(step, slices, epoch=int(chosen[0][0]))
+        return Examples(step, slices, epoch=int(first_epoch))
 
     def slices(self, found: Examples) -> Slices:
         """The same as tensors."""

@@ -82,6 +82,7 @@ class Trainer:
             size=recipe.batch.size,
             slice_size=recipe.batch.slice_size,
             places=self.places,
+            by_length=recipe.batch.by_length,
         )
 
     @property
