@@ -76,7 +76,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
     (IMAGES, "data", {"split": "hash", "target": "labels", "image_size": 28, "augment": [{"kind": "flip"}]}),
     (LANGUAGE, "data", {"split": "tail", "tokenizer": "byte", "context": 65}),
     (TOPICS, "data", {"tokenizer": "byte", "context": 65}),
-    (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255}),
+    (PAIRS, "data", {"split": "hash", "tokenizer": "byte", "max_length": 255, "lowercase": True}),
     (DATES, "data", {"examples": 59_999, "languages": ["de"], "first_year": 1001, "last_year": 2998}),
     (SENTENCES, "data", {"examples": 19_999}),
     (
@@ -163,6 +163,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
     ),
     (IMPORTED, "model", {"import": "a.b:d", "width": 5, "height": 1}),
     (CLASSIFY, "batch", {"size": 128, "shards": 8, "evaluation_size": 128}),
+    (PAIRS, "batch", {"by_length": True}),
     *(
         (
             CLASSIFY | {"optimizer": {"kind": kind, "clip_norm": None}},
