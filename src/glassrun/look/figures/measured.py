@@ -1,0 +1,93 @@
+"""What studies measured: a mark for each seed, and a line through the means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from glassrun.look.figures.style import INK, LINES, WIDTH, plain, styled, subplots
+from glassrun.look.stored import Level, Measurement, Panel, select, spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MOST_IN_A_ROW = 3
+_HEIGHT = 2.7  # inches of a row
+
+
+@styled
+def measured(measurements: Sequence[Measurement], panels: Sequence[Panel]) -> Figure:
+    """The panels beside each other, at most three in a row.
+
+    Where a seed has no number, as the loss of a run that diverged, a cross stands at the upper edge.
+
+    Arguments:
+        measurements: of every seed and setting.
+        panels: which of their values are drawn, and how.
+    """
+    columns = min(len(panels), _MOST_IN_A_ROW)
+    rows = -(-len(panels) // columns)
+    width = WIDTH if columns > 1 else WIDTH * 0.7
+    figure, grid = subplots(rows, columns, size=(width, _HEIGHT * rows + 0.2), squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw(axes, panel, [found for found in measurements if _shown(found, panel)])
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _shown(found: Measurement, panel: Panel) -> bool:
+    factors = {panel.x, *([panel.by] if panel.by else [])}
+    return panel.y in found.values and factors <= set(found.setting) and panel.where.items() <= found.setting.items()
+
+
+def _draw(axes: Any, panel: Panel, shown: Sequence[Measurement]) -> None:
+    levels = list(dict.fromkeys(found.setting[panel.x] for found in shown))
+    numeric = all(not isinstance(level, str) for level in levels)
+    levels = sorted(levels) if numeric else levels
+    places: dict[Level, float] = {level: level if numeric else place for place, level in enumerate(levels)}  # type: ignore[misc]
+    scale = 100.0 if panel.percent else 1.0
+    missing: list[tuple[float, str]] = []
+    series = list(dict.fromkeys(found.setting[panel.by] for found in shown)) if panel.by else [None]
+    for number, name in enumerate(series):
+        color, mark = LINES[number % len(LINES)], _MARKS[number % len(_MARKS)]
+        own = {panel.by: name} if panel.by and name is not None else {}
+        means: list[tuple[float, float]] = []
+        for level in levels:
+            values = select(shown, panel.y, own | {panel.x: level})
+            numbers = [scale * value for value in values if value is not None]
+            axes.plot([places[level]] * len(numbers), numbers, mark, color=color, markersize=4, markerfacecolor="none")
+            if len(numbers) < len(values):
+                missing.append((places[level], color))
+            if (found := spread(values)) is not None:
+                means.append((places[level], scale * found.mean))
+        label = None if name is None else plain(f"{name:g}" if isinstance(name, float) else str(name))
+        axes.plot(*zip(*means, strict=True), color=color, linewidth=1.4, marker=mark, markersize=0, label=label)
+    _label(axes, panel, levels, numeric=numeric)
+    for place, color in missing:
+        axes.plot([place], [0.98], "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+    if panel.by:
+        axes.legend(frameon=False, fontsize=8, title=plain(panel.by), title_fontsize=8)
+
+
+def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -> None:
+    if numeric:
+        if panel.log_x:
+            axes.set_xscale("log")
+        if len(levels) <= 8:
+            axes.set_xticks(levels, [f"{level:g}" for level in levels])
+            axes.minorticks_off()
+    else:
+        long = max(len(str(level)) for level in levels) * len(levels) > 36
+        axes.set_xticks(range(len(levels)), [plain(str(level)) for level in levels], rotation=30 if long else 0)
+        if long:
+            for text in axes.get_xticklabels():
+                text.set_horizontalalignment("right")
+        axes.set_xlim(-0.5, len(levels) - 0.5)
+    if panel.log_y:
+        axes.set_yscale("log")
+    axes.set_xlabel(plain(panel.x))
+    axes.set_ylabel(plain(panel.y) + (", %" if panel.percent else ""))
+    if panel.title:
+        axes.set_title(plain(panel.title), color=INK)
