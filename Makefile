@@ -8,7 +8,10 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup train check format test test-long clean
+# A study is a script that runs one.
+STUDIES = $(shell grep -l "^    run_study(" studies/*.py)
+
+.PHONY: setup train check format test test-long studies clean
 
 setup: $(READY)
 
@@ -40,6 +43,11 @@ test: $(READY)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long
+
+# Train for every claim with several seeds; see docs/results.md.
+studies: $(READY)
+	for study in $(STUDIES); do $(BIN)/python $$study $(ARGS) || exit 1; done
+	$(BIN)/python studies/results.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
