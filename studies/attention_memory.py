@@ -29,15 +29,13 @@ def trial(memory: str) -> Trial:
 
 def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:  # noqa: ARG001
     assert run is not None, "every trial trains"
-    found = answers(run)
-    yield {LENGTH: "all"}, {MATCH: exact_match(found)}
-    for length, part in thirds(found).items():
+    for length, part in thirds(answers(run)).items():
         yield {LENGTH: length}, {MATCH: exact_match(part)}
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
     """Every seed is better at the longest sources, and the mean lead is larger there than at the shortest."""
-    lengths = [length for length in dict.fromkeys(m.setting[LENGTH] for m in measurements) if length != "all"]
+    lengths = list(dict.fromkeys(m.setting[LENGTH] for m in measurements))
     leads = {}
     for length in lengths:
         full, mean = (select(measurements, MATCH, {MEMORY: memory, LENGTH: length}) for memory in MEMORIES)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MOST_IN_A_ROW = 3
 _HEIGHT = 2.7  # inches of a row
+_LETTERS_IN_AN_INCH = 9  # of the labels below an axis, with space between them
 
 
 @styled
@@ -79,7 +80,7 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
             axes.set_xticks(levels, [f"{level:g}" for level in levels])
             axes.minorticks_off()
     else:
-        long = max(len(str(level)) for level in levels) * len(levels) > 36
+        long = max(len(str(level)) for level in levels) * len(levels) > _LETTERS_IN_AN_INCH * _width(axes)
         axes.set_xticks(range(len(levels)), [plain(str(level)) for level in levels], rotation=30 if long else 0)
         if long:
             for text in axes.get_xticklabels():
@@ -91,3 +92,8 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
     axes.set_ylabel(plain(panel.y) + (", %" if panel.percent else ""))
     if panel.title:
         axes.set_title(plain(panel.title), color=INK)
+
+
+def _width(axes: Any) -> float:
+    """Inches, without the axis's own labels."""
+    return float(axes.figure.get_size_inches()[0]) / int(axes.get_subplotspec().get_gridspec().ncols) - 0.7
