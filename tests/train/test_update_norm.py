@@ -89,7 +89,7 @@ def test_a_resumed_run_goes_on_with_it(recorded: Run, made: Made, tmp_path: Path
 
 
 def test_a_step_that_stops_before_the_update_moves_nothing(made: Made) -> None:
-    state = state_of(made, NAME, NoNumber(), **{"record": {"update_norm": True}})
+    state = state_of(made, NAME, NoNumber(), record={"update_norm": True})
     outcome = step(Trainer(state, Workers()), 1)
     assert outcome.problem == "step 1: the loss is not finite"
     assert outcome.update_norm == 0.0
