@@ -1,0 +1,115 @@
+"""Runs that draw their seed beside runs of one seed: whether their histories are equal to the bit, and how far apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
+
+from glassrun.look.stored import select, spread
+from glassrun.run import Run
+
+CLAIM = Claim(
+    name="reproducibility",
+    exhibit="reproducibility",
+    text="Runs of one seed have one history, to the bit, on any number of workers; runs that draw a seed all part, and "
+    "the seed alone moves the result.",
+    source='Bouthillier et al. 2021, "Accounting for Variance in Machine Learning Benchmarks", sections 2 and 3',
+)
+RUNS, COPY, WORKERS, STEP = "runs", "copy", "workers", "step"
+DRAWN = "seed drawn"
+COPIES = 5
+LOSS, HELD_OUT_LOSS, ACCURACY, CURVE = "final training loss", "held-out loss", "accuracy", "training loss"
+_LAST = 20  # steps whose mean is the final training loss
+_POINTS = 8  # of a curve
+
+
+def drawn(copy: int) -> Trial:
+    return Trial({COPY: copy, WORKERS: 1}, "digits-cnn", {**LENGTH, "seed": "random"}, copy=copy)
+
+
+def seeded(copy: int, workers: int) -> Trial:
+    return Trial({COPY: copy, WORKERS: workers}, "digits-cnn", LENGTH, workers, copy=copy)
+
+
+LENGTH = {"train.steps": 200}
+
+
+def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:
+    assert run is not None, "every trial trains"
+    level = {RUNS: DRAWN if trial.overrides.get("seed") == "random" else f"seed {seed}"}
+    losses = [line.step.loss for line in run.ledger]
+    stopped = run.status == "stopped"
+    yield level, {LOSS: None if stopped else fmean(losses[-_LAST:]), **held_out(run)}
+    every = max(len(losses) // _POINTS, 1)
+    for end in range(every, len(losses) + 1, every):
+        mean = fmean(losses[end - every : end])
+        yield {**level, STEP: end}, {CURVE: mean if mean - mean == 0 else None}
+
+
+def held_out(run: Run) -> Values:
+    """Loss and accuracy of the last evaluation, on the test split where there is one."""
+    last = {line["split"]: line for line in run.metrics if line["step"] == len(run.ledger)}
+    found = last.get("test") or last.get("validation") or {}
+    return {HELD_OUT_LOSS: found.get("loss"), ACCURACY: found.get("accuracy")}
+
+
+def judge(measurements: Sequence[Measurement]) -> Verdict:
+    """All runs of a seed, on every number of workers, end with one chain, for every seed; no two other runs' are equal.
+
+    Runs of different seeds must differ as well, and so must one of a seed and one that drew its own.
+    """
+    runs = [found for found in measurements if STEP not in found.setting]
+    names = list(dict.fromkeys(found.setting[RUNS] for found in runs))
+    chains = {name: [found.chain for found in runs if found.setting[RUNS] == name] for name in names}
+    of_seeds = {name: found for name, found in chains.items() if name != DRAWN}
+    unseeded = chains.get(DRAWN, [])
+    one = sum(len(set(found)) == 1 and "" not in found for found in of_seeds.values())
+    apart = len(set(unseeded)) == len(unseeded)
+    kinds = len({chain for found in chains.values() for chain in found})
+    expected = len(of_seeds) + len(unseeded)
+    workers = sorted({int(found.setting[WORKERS]) for found in runs if found.setting[RUNS] != DRAWN})
+    copies = sorted({len(found) for found in of_seeds.values()})
+    return Verdict(
+        one == len(of_seeds) > 0 and apart and kinds == expected,
+        f"{one} of {len(of_seeds)} seeds gave one chain in all their {_words(copies)} runs, on {_words(workers)} "
+        f"workers; of {len(unseeded)} runs that drew their seed {len(set(unseeded))} chains are different. "
+        f"{_moved(runs)}",
+    )
+
+
+def _words(numbers: Sequence[int]) -> str:
+    return " and ".join(", ".join(map(str, numbers)).rsplit(", ", 1))
+
+
+def _moved(runs: Sequence[Measurement]) -> str:
+    """By how much the results of the runs that drew their seed lie apart."""
+    parts = []
+    for name, scale, unit in ((ACCURACY, 100, " %"), (HELD_OUT_LOSS, 1, ""), (LOSS, 1, "")):
+        found = spread(select(runs, name, {RUNS: DRAWN}))
+        if found is not None:
+            least, greatest = scale * found.least, scale * found.greatest
+            parts.append(f"{name} {least:.4g} to {greatest:.4g}{unit}")
+    return f"The seed alone moved: {', '.join(parts)}" if parts else "No run that drew its seed has a result"
+
+
+if __name__ == "__main__":
+    run_study(
+        CLAIM,
+        [
+            *(drawn(copy) for copy in range(1, COPIES + 1)),
+            *(seeded(copy, 1) for copy in range(1, COPIES + 1)),
+            seeded(1, 2),
+            seeded(1, 4),
+        ],
+        measure,
+        judge,
+        [
+            Panel(CURVE, STEP, RUNS, log_y=True),
+            Panel(ACCURACY, RUNS, percent=True),
+            Panel(HELD_OUT_LOSS, RUNS),
+        ],
+        trained="A CNN on the handwritten digits, 200 steps; for each seed five runs of it on one worker, one on two "
+        "and one on four, and five runs that drew a seed of their own",
+    )
