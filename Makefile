@@ -1,5 +1,6 @@
 # make train   set up, train a recipe, replay it, say where the report is
 # make test    set up, run the tests
+# make studies set up, train for every claim with several seeds: up to three hours; see docs/results.md
 PYTHON ?= python3
 RECIPE ?= digits-cnn
 ARGS ?=
@@ -8,7 +9,10 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup train check format test test-long clean
+# A study is a script that runs one.
+STUDIES = $(filter-out studies/study.py,$(shell grep -l run_study studies/*.py))
+
+.PHONY: setup train check format test test-long studies clean
 
 setup: $(READY)
 
@@ -40,6 +44,10 @@ test: $(READY)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long
+
+studies: $(READY)
+	for study in $(STUDIES); do $(BIN)/python $$study $(ARGS) || exit 1; done
+	$(BIN)/python studies/results.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

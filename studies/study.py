@@ -97,7 +97,8 @@ def run_study(
         overrides = dict(config.parse_override(text) for text in given.set)
         jobs = [(trial, seed, _recipe(trial, seed, overrides)) for trial in trials for seed in given.seeds]
     except BadInput as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(f"{claim.name}: {claim.text}\n{len(jobs)} trainings of {len(trials)} settings, seeds {given.seeds}\n")
     with TemporaryDirectory() as scratch, ThreadPoolExecutor(given.at_once) as pool:
         runs = Path(given.keep or scratch) / claim.name

@@ -131,11 +131,13 @@ def exhibit(run: Run, name: str, *, text: str | None, image: Path | None) -> Inl
     from glassrun.look.exhibits.base import Material
     from glassrun.look.exhibits.page import refuse_ignored
     from glassrun.look.exhibits.registry import find
+    from glassrun.look.exhibits.studies import with_studies
 
     chosen = find(name)
     refuse_ignored([chosen], run=run, text=text, image=image)
     with TemporaryDirectory() as scratch:
-        return Inline(chosen.make(Material(Path(scratch), run=run, text=text, image=image)))
+        part = chosen.make(Material(Path(scratch), run=run, text=text, image=image))
+    return Inline(with_studies(name, part))
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from glassrun.errors import ConfigError
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.exhibits.registry import EXHIBITS, find
+from glassrun.look.exhibits.studies import with_studies
 from glassrun.look.figures.style import Svg, png
 from glassrun.look.page import Part
 from glassrun.look.render import render
@@ -57,7 +58,7 @@ def write(
         material = Material(Path(scratch), run=run, text=text, image=image, tell=tell)
         for number, exhibit in enumerate(chosen, 1):
             tell(f"{number} of {len(chosen)}: {exhibit.title}")
-            parts.append(exhibit.make(material))
+            parts.append(with_studies(exhibit.name, exhibit.make(material)))
     if pictures:
         _save(pictures, chosen, parts)
     page = render(
