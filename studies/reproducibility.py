@@ -1,8 +1,10 @@
-"""Runs that draw their seed beside runs of one seed: whether their histories are equal to the bit, and how far apart."""
+"""Runs that draw their seed beside runs of one seed: whose histories are equal to the bit, and how far they part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import isfinite
 from statistics import fmean
 
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
@@ -17,23 +19,21 @@ CLAIM = Claim(
     "the seed alone moves the result.",
     source='Bouthillier et al. 2021, "Accounting for Variance in Machine Learning Benchmarks", sections 2 and 3',
 )
-RUNS, COPY, WORKERS, STEP = "runs", "copy", "workers", "step"
+RUNS, WORKERS, STEP = "runs", "workers", "step"
 DRAWN = "seed drawn"
 COPIES = 5
+STEPS = 200
 LOSS, HELD_OUT_LOSS, ACCURACY, CURVE = "final training loss", "held-out loss", "accuracy", "training loss"
 _LAST = 20  # steps whose mean is the final training loss
 _POINTS = 8  # of a curve
 
 
 def drawn(copy: int) -> Trial:
-    return Trial({COPY: copy, WORKERS: 1}, "digits-cnn", {**LENGTH, "seed": "random"}, copy=copy)
+    return Trial({WORKERS: 1}, "digits-cnn", {"train.steps": STEPS, "seed": "random"}, copy=copy)
 
 
 def seeded(copy: int, workers: int) -> Trial:
-    return Trial({COPY: copy, WORKERS: workers}, "digits-cnn", LENGTH, workers, copy=copy)
-
-
-LENGTH = {"train.steps": 200}
+    return Trial({WORKERS: workers}, "digits-cnn", {"train.steps": STEPS}, workers, copy)
 
 
 def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:
@@ -42,10 +42,10 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
     losses = [line.step.loss for line in run.ledger]
     stopped = run.status == "stopped"
     yield level, {LOSS: None if stopped else fmean(losses[-_LAST:]), **held_out(run)}
-    every = max(len(losses) // _POINTS, 1)
-    for end in range(every, len(losses) + 1, every):
-        mean = fmean(losses[end - every : end])
-        yield {**level, STEP: end}, {CURVE: mean if mean - mean == 0 else None}
+    ends = [len(losses) * point // _POINTS for point in range(_POINTS + 1)]
+    for start, end in pairwise(sorted(set(ends))):
+        mean = fmean(losses[start:end])
+        yield {**level, STEP: end}, {CURVE: mean if isfinite(mean) else None}
 
 
 def held_out(run: Run) -> Values:
@@ -90,8 +90,8 @@ def _moved(runs: Sequence[Measurement]) -> str:
         found = spread(select(runs, name, {RUNS: DRAWN}))
         if found is not None:
             least, greatest = scale * found.least, scale * found.greatest
-            parts.append(f"{name} {least:.4g} to {greatest:.4g}{unit}")
-    return f"The seed alone moved: {', '.join(parts)}" if parts else "No run that drew its seed has a result"
+            parts.append(f"{name} {scale * found.mean:.4g}{unit} ({least:.4g} to {greatest:.4g})")
+    return f"Those that drew it end with {', '.join(parts)}" if parts else "None that drew it has a result"
 
 
 if __name__ == "__main__":
@@ -110,6 +110,6 @@ if __name__ == "__main__":
             Panel(ACCURACY, RUNS, percent=True),
             Panel(HELD_OUT_LOSS, RUNS),
         ],
-        trained="A CNN on the handwritten digits, 200 steps; for each seed five runs of it on one worker, one on two "
-        "and one on four, and five runs that drew a seed of their own",
+        trained=f"A CNN on the handwritten digits, {STEPS} steps; for each seed five runs of it on one worker, one on "
+        "two and one on four, and five runs that drew a seed of their own",
     )
