@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import isfinite
 from statistics import fmean
 
+from endings import final_loss, held_out
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 
 from glassrun.look.stored import select, spread
@@ -24,7 +25,6 @@ DRAWN = "seed drawn"
 COPIES = 5
 STEPS = 200
 LOSS, HELD_OUT_LOSS, ACCURACY, CURVE = "final training loss", "held-out loss", "accuracy", "training loss"
-_LAST = 20  # steps whose mean is the final training loss
 _POINTS = 8  # of a curve
 
 
@@ -40,19 +40,11 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
     assert run is not None, "every trial trains"
     level = {RUNS: DRAWN if trial.overrides.get("seed") == "random" else f"seed {seed}"}
     losses = [line.step.loss for line in run.ledger]
-    stopped = run.status == "stopped"
-    yield level, {LOSS: None if stopped else fmean(losses[-_LAST:]), **held_out(run)}
+    yield level, {LOSS: final_loss(run), HELD_OUT_LOSS: held_out(run, "loss"), ACCURACY: held_out(run, "accuracy")}
     ends = [len(losses) * point // _POINTS for point in range(_POINTS + 1)]
     for start, end in pairwise(sorted(set(ends))):
         mean = fmean(losses[start:end])
         yield {**level, STEP: end}, {CURVE: mean if isfinite(mean) else None}
-
-
-def held_out(run: Run) -> Values:
-    """Loss and accuracy of the last evaluation, on the test split where there is one."""
-    last = {line["split"]: line for line in run.metrics if line["step"] == len(run.ledger)}
-    found = last.get("test") or last.get("validation") or {}
-    return {HELD_OUT_LOSS: found.get("loss"), ACCURACY: found.get("accuracy")}
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
