@@ -10,6 +10,7 @@ from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, ru
 
 from glassrun.look.stored import select, spread
 from glassrun.run import Run
+from glassrun.show import metric_text
 
 CLAIM = Claim(
     name="warmup_batch",
@@ -95,7 +96,8 @@ def _end(measurements: Sequence[Measurement], batch: int, start: str) -> str:
     parts = [f"{found.mean:.3g} ({found.least:.3g} to {found.greatest:.3g})"] if found else []
     accuracy = spread(select(measurements, ACCURACY, {BATCH: batch, START: start}))
     if accuracy:
-        parts.append(f"accuracy {100 * accuracy.least:.1f} to {100 * accuracy.greatest:.1f} %")
+        least, greatest = (metric_text("accuracy", value) for value in (accuracy.least, accuracy.greatest))
+        parts.append(f"accuracy {least} to {greatest}")
     return ", ".join(parts + ([f"{stopped} of {len(values)} stopped"] if stopped else []))
 
 

@@ -18,7 +18,7 @@ from glassrun.tasks.translate import Translate
 CLAIM = Claim(
     name="warmup_transformer",
     exhibit="learning-rate-warmup",
-    text="There are rates at which a post-norm Transformer learns under Adam with warmup and fails to learn without it.",
+    text="There are rates at which a post-norm Transformer learns under Adam with warmup, and without it does not.",
     source='Vaswani et al. 2017, section 5.3; Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and '
     'Beyond", sections 3 and 4',
 )
@@ -171,7 +171,7 @@ if __name__ == "__main__":
             Panel(IN_RATES, STEP, START, {RATE: SHOWN_RATE}, f"peak rate {SHOWN_RATE:g}", log_x=True, log_y=True),
         ],
         seeds=(1, 2, 3, 4, 5),
-        trained=f"An encoder-decoder of 4 + 4 post-norm layers, d_model 64, on the sentences of a small grammar, "
+        trained="An encoder-decoder of 4 + 4 post-norm layers, d_model 64, on the sentences of a small grammar, "
         f"{STEPS} steps of 32 pairs, by Adam without clipping, decay or dropout; warmup over {WARMUP_STEPS} steps or "
         "none, then half a cosine",
     )
