@@ -52,12 +52,14 @@ class Trial:
         recipe: a shipped recipe's name or a mapping; None where nothing is trained.
         overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them.
         workers: that train it.
+        copy: which of several runs of one recipe, for studies that train the same again.
     """
 
     setting: Setting
     recipe: str | Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
+    copy: int = 1
 
 
 # Of a run (None where nothing is trained), its trial and its seed: for further factors, if any, the values by name.
@@ -158,7 +160,8 @@ def _measured(
     begin = time.monotonic()
     run = None
     if recipe is not None:
-        run = _train(recipe, runs / f"{recipe.digest()[:16]}-{trial.workers}-{seed}", trial.workers)
+        name = f"{recipe.digest()[:16]}-{trial.workers}-{seed}-{trial.copy}"
+        run = _train(recipe, runs / name, trial.workers)
     rows = [
         Measurement(
             dict(trial.setting) | dict(more), seed, dict(values), run.ledger[-1].chain if run and run.ledger else ""

@@ -191,7 +191,7 @@ FREE: list[tuple[Values, str, Values]] = [
         for recipe in (IMAGES, LANGUAGE, PAIRS)
     ),
     (CLASSIFY, "train", {"eval_every": 7, "checkpoint_every": 7, "keep_checkpoints": 7}),
-    (CLASSIFY, "record", {"every": 7, "snapshots": 7}),
+    (CLASSIFY, "record", {"every": 7, "snapshots": 7, "update_norm": True}),
     (CLASSIFY, "track", {"mlflow": {"uri": "http://127.0.0.1"}, "wandb": {"mode": "online"}, "wait": 7}),
 ]
 # Sources whose examples are split in one way only.

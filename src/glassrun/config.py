@@ -364,11 +364,13 @@ class Record(Section):
     """What is written down beside the chain, which covers every step in any case.
 
     `every` is how often `ledger.tensors` gets the fingerprint of each tensor, `snapshots` how many times over the run
-    the inside of the model is kept, as a fixed example shows it.
+    the inside of the model is kept, as a fixed example shows it, `update_norm` whether each line of the ledger says how
+    far the step moved the parameters.
     """
 
     every: Annotated[Count, Free] = 1
     snapshots: Annotated[int, Field(ge=0, le=1000), Free] = 0
+    update_norm: Annotated[bool, Free] = False
 
 
 class Mlflow(Section):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glassrun.config import Recipe
+from glassrun.record.ledger import Line
 from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
 from glassrun.train.schedule import learning_rate, warmup_steps
 
@@ -37,6 +38,7 @@ def summary(path: str | Path) -> dict[str, Any]:
         "seed": folder.header["seed"] if recorded else folder.recipe.seed,
         "schedule": None if recorded else _schedule(folder.recipe, _training_examples(folder)),
         "loss": loss if loss is not None and isfinite(loss) else None,
+        "update_norm": _update_norm(lines),
         "metrics": _newest(metrics),
         "params_fingerprint": last.step.parameters if last else None,
         "chain": last.chain if last else None,
@@ -94,6 +96,7 @@ def as_text(values: dict[str, Any]) -> str:
         ),
         *([("schedule", schedule_text(values["schedule"]))] if values["schedule"] else []),
         ("loss", _loss_text(values)),
+        *([("updates", _updates_text(values["update_norm"]))] if values["update_norm"] else []),
         *((split, _metrics_text(found)) for split, found in values["metrics"].items()),
         ("parameters", values["params_fingerprint"] or "none yet"),
         ("chain", values["chain"] or "none yet"),
@@ -136,6 +139,21 @@ def _loss_text(values: dict[str, Any]) -> str:
     if values["loss"] is not None:
         return f"{values['loss']:.4f}"
     return "not finite" if values["steps"] else "none yet"
+
+
+def _update_norm(lines: list[Line]) -> dict[str, Any] | None:
+    """Of a run that records it: how far the first, the farthest and the last step moved the parameters."""
+    found = [(line.step.step, line.update_norm) for line in lines if line.update_norm is not None]
+    finite = [(step, norm) for step, norm in found if isfinite(norm)]
+    if not finite:
+        return None
+    chosen = {"first": finite[0], "largest": max(finite, key=lambda pair: pair[1]), "last": finite[-1]}
+    return {name: {"step": step, "norm": norm} for name, (step, norm) in chosen.items()}
+
+
+def _updates_text(found: dict[str, Any]) -> str:
+    parts = [f"{name} {at['norm']:.4g} at step {at['step']}" for name, at in found.items()]
+    return f"norm: {', '.join(parts)}"
 
 
 def _newest(metrics: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

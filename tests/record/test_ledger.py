@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from glassrun.digest import digest_bytes
 from glassrun.errors import RunFolderError
 from glassrun.record import ledger
 from glassrun.record.ledger import PHASES, Line, Step, TensorTable, first_phase, link
@@ -101,6 +102,26 @@ def test_an_empty_ledger_has_no_lines(path: Path) -> None:
 def test_a_missing_ledger_is_told(path: Path) -> None:
     with pytest.raises(RunFolderError, match="missing"):
         ledger.read(path, IDENTITY)
+
+
+@PROPERTY
+@given(st.none() | st.floats(0))
+def test_so_is_how_far_the_step_moved_the_parameters(path: Path, norm: float | None) -> None:
+    chain = link(IDENTITY, step(1))
+    [found] = read(path, Line(step(1), chain, 0.5, norm).encode())
+    assert found.chain == chain
+    assert found.update_norm == (norm if norm is None or math.isfinite(norm) else pytest.approx(math.nan, nan_ok=True))
+
+
+@pytest.mark.parametrize("value", ["-0.5", '"0.5"', "1", "true", "[0.5]", "NaN", "Infinity", "-Infinity", "1e999"])
+def test_one_that_no_training_can_have_written_is_refused(path: Path, value: str) -> None:
+    """No chain covers it, and whoever changes the line can make its checksum fit."""
+    line = Line(step(1), link(IDENTITY, step(1)), 0.5, 0.25).encode()
+    head = line.rpartition(b', "checksum"')[0].replace(b'"update_norm": 0.25', b'"update_norm": ' + value.encode())
+    changed = head + b', "checksum": "' + digest_bytes(head + b"}").encode() + b'"}\n'
+    assert changed != line
+    with pytest.raises(RunFolderError, match="line 1: not a ledger line: update_norm is"):
+        read(path, changed)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -59,11 +59,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the ledger: a step, the chain value after it, and the seconds it took."""
+    """One line of the ledger: a step, the chain value after it, the seconds it took, and what else was asked for.
+
+    `update_norm` is how far the step moved the parameters; None where it was not recorded, NaN where it is not finite.
+    """
 
     step: Step
     chain: str
     seconds: float
+    update_norm: float | None = None
 
     def encode(self) -> bytes:
         """The line as written, with its checksum."""
@@ -71,11 +75,13 @@ class Line:
         for name, value in self.step.fields().items():
             exact = getattr(self.step, name)
             if isinstance(exact, float):
-                finite = exact - exact == 0
-                values |= {name: exact if finite else None, f"{name}_hex": value}
+                values |= {name: exact if isfinite(exact) else None, f"{name}_hex": value}
             else:
                 values[name] = value
-        return with_checksum(values | {"chain": self.chain, "seconds": round(self.seconds, 6)})
+        values |= {"chain": self.chain, "seconds": round(self.seconds, 6)}
+        if self.update_norm is not None:
+            values["update_norm"] = self.update_norm if isfinite(self.update_norm) else None
+        return with_checksum(values)
 
 
 def link(previous: str, step: Step) -> str:
@@ -164,9 +170,21 @@ def _decode(values: Mapping[str, object], where: str) -> Line:
             for name, kind in Step.__annotations__.items()
         }
         step = Step(**fields)
-        return Line(step, str(values["chain"]), float(str(values["seconds"])))
+        return Line(step, str(values["chain"]), float(str(values["seconds"])), _update_norm(values))
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise RunFolderError(f"{where}: not a ledger line: {error}") from None
+
+
+def _update_norm(values: Mapping[str, object]) -> float | None:
+    """It is in no chain, so nothing else would find one that no training can have written."""
+    if "update_norm" not in values:
+        return None
+    value = values["update_norm"]
+    if value is None:
+        return float("nan")
+    if not isinstance(value, float) or not isfinite(value) or value < 0:
+        raise ValueError(f"update_norm is {value!r}, expected a number of 0 or more, or null")
+    return value
 
 
 # --- fingerprints of single tensors ----------------------------------------------------------------------------------

@@ -85,7 +85,8 @@ class _Tail:
 
 
 def _of_step(line: Mapping[str, Any]) -> dict[str, float]:
-    own = {f"train/{name}": line[name] for name in ("loss", "learning_rate", "gradient_norm")}
+    names = ("loss", "learning_rate", "gradient_norm", "update_norm")
+    own = {f"train/{name}": line[name] for name in names if name in line}
     return own | {"train/examples_per_second": line["examples"] / max(line["seconds"], 1e-9)}
 
 

@@ -69,7 +69,7 @@ class Writing:
         if step.step <= len(self.lines):
             _compare(self.lines[step.step - 1], step, "repeated after the kill")
         else:
-            line = Line(step, self.chain, outcome.seconds)
+            line = Line(step, self.chain, outcome.seconds, outcome.update_norm)
             self._ledger.append(line.encode())
         self.tell(progress(step, outcome.seconds))
 

@@ -32,17 +32,22 @@ from glassrun.train.parameters import ParameterGuard
 from glassrun.train.schedule import learning_rate
 from glassrun.train.shards import TreeSum, divided, own_slices, summed_in
 from glassrun.train.state import State, precision
+from glassrun.train.update_norm import UpdateNorm
 from glassrun.train.workers import Workers
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step gave: its ledger fields, the fingerprint of every parameter and gradient, and what stops the run."""
+    """What a step gave: its ledger fields, the fingerprint of every parameter and gradient, and what stops the run.
+
+    `update_norm` is how far the parameters moved, on rank 0 where the recipe asks for it, else None.
+    """
 
     step: Step
     tensors: list[int | None]
     seconds: float
     problem: str | None
+    update_norm: float | None = None
 
 
 class Journal(Protocol):
@@ -64,6 +69,7 @@ class Trainer:
         self.names = [name for name, _ in state.named_parameters]
         self.parameters = [parameter for _, parameter in state.named_parameters]
         self.words = Fixed(self.parameters)
+        self.moved = UpdateNorm(self.parameters) if recipe.record.update_norm and workers.rank == 0 else None
         self.places = own_slices(self.shards, workers.rank, workers.world_size)
         self.sums = [summed_in(parameter) for parameter in self.parameters]
         self.stored_parameters, self.stored_sums = self._stored_names(self.parameters), self._stored_names(self.sums)
@@ -149,6 +155,8 @@ class Trainer:
         loss, batch_print = self._of_all_slices(told)
         norm, problem = self._norm(gradients, loss, step)
         rate = learning_rate(state.recipe, step, len(self.batches.split))
+        if self.moved:
+            self.moved.begin()
         if problem is None:
             clipping.clip_norm(gradients, norm, state.recipe.optimizer.clip_norm)
             clipping.clip_value(gradients, state.recipe.optimizer.clip_value)
@@ -157,6 +165,7 @@ class Trainer:
                 state.average.update(step)
             self.buffers.finish(self.workers)
         self.tree.release(total)
+        update_norm = self.moved.norm() if self.moved else None
 
         buffers_print = combine((name, self.fingerprinter(tensor)) for name, tensor in self.untrained)
         own_prints += self._own_prints(self.words, [True] * len(self.words))
@@ -180,7 +189,8 @@ class Trainer:
             parameters=combine(zip(self.stored_parameters, parameter_prints, strict=True)),
             buffers=buffers_print,
         )
-        return Outcome(fields, [*parameter_prints, *gradient_prints], time.perf_counter() - started, problem)
+        tensors = [*parameter_prints, *gradient_prints]
+        return Outcome(fields, tensors, time.perf_counter() - started, problem, update_norm)
 
     def _check_start(self) -> None:
         """All workers must begin with the same model, by name and by bits.
