@@ -23,6 +23,7 @@ from typing import Any
 import glassrun
 from glassrun import config
 from glassrun.config import Recipe
+from glassrun.digest import digest_value
 from glassrun.errors import BadInput, NotFinite
 from glassrun.look.stored import (
     Claim,
@@ -52,12 +53,15 @@ class Trial:
         recipe: a shipped recipe's name or a mapping; None where nothing is trained.
         overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them.
         workers: that train it.
+        prepare: of a recipe with all its settings, the one that is trained: for a trial that makes data from the
+            recipe's own. It is given a folder for them.
     """
 
     setting: Setting
     recipe: str | Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
+    prepare: Callable[[Recipe, Path], Recipe] | None = None
 
 
 # Of a run (None where nothing is trained), its trial and its seed: for further factors, if any, the values by name.
@@ -156,7 +160,9 @@ def _measured(trial: Trial, seed: int, recipe: Recipe | None, runs: Path, measur
     begin = time.monotonic()
     run = None
     if recipe is not None:
-        run = _train(recipe, runs / f"{recipe.digest()[:16]}-{trial.workers}-{seed}", trial.workers)
+        out = runs / _folder_name(trial, seed, recipe)
+        chosen = trial.prepare(recipe, out.with_name(f"{out.name}-data")) if trial.prepare else recipe
+        run = _train(chosen, out, trial.workers)
     rows = [
         Measurement(
             dict(trial.setting) | dict(more), seed, dict(values), run.ledger[-1].chain if run and run.ledger else ""
@@ -167,6 +173,12 @@ def _measured(trial: Trial, seed: int, recipe: Recipe | None, runs: Path, measur
     first = ", ".join(f"{name} {_number(value)}" for name, value in rows[0].values.items())
     print(f"{words}, seed {seed}: {first} ({time.monotonic() - begin:.0f} s)")
     return rows
+
+
+def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:
+    """A run's own: by all of its recipe, for the contract's digest leaves out where data lie, and so which they are."""
+    prepared = dict(trial.setting) if trial.prepare else {}
+    return f"{digest_value([recipe.plain(), prepared])[:16]}-{trial.workers}-{seed}"
 
 
 def _train(recipe: Recipe, out: Path, workers: int) -> Run:
