@@ -128,8 +128,10 @@ class PlainCNN(nn.Module):
     start = staticmethod(start)
 
 
-def plain_cnn(in_channels: int, num_classes: int, **model: Any) -> PlainCNN:
-    return started(PlainCNN(in_channels, num_classes, **model))
+def plain_cnn(
+    in_channels: int, num_classes: int, *, batch_norm: bool, channels: Sequence[int], strides: Sequence[int]
+) -> PlainCNN:
+    return started(PlainCNN(in_channels, num_classes, batch_norm=batch_norm, channels=channels, strides=strides))
 
 
 # --- with and without skip connections -------------------------------------------------------------------------------
@@ -143,15 +145,31 @@ class NoShortcut(nn.Module):
         return x.new_zeros(())
 
 
-def resnet(in_channels: int, num_classes: int, *, skips: bool, **model: Any) -> ResNet:
+def resnet(
+    in_channels: int,
+    num_classes: int,
+    *,
+    skips: bool,
+    stem_channels: int,
+    channels: Sequence[int],
+    blocks: Sequence[int],
+) -> ResNet:
     """A residual network for small images, or the same without its skip connections; both have the same parameters.
 
     Arguments:
         in_channels, num_classes: of the data.
-        skips: whether they are there.
-        model: see `ResNet`. The shortcuts are those without parameters (He et al. 2016, option A).
+        skips: whether they are there. They have no parameters (He et al. 2016, option A).
+        stem_channels, channels, blocks: see `ResNet`.
     """
-    made = ResNet(in_channels, num_classes, stem="cifar", shortcut="padding", **model)
+    made = ResNet(
+        in_channels,
+        num_classes,
+        stem="cifar",
+        stem_channels=stem_channels,
+        channels=channels,
+        blocks=blocks,
+        shortcut="padding",
+    )
     if not skips:
         for stage in made.stages:
             for block in stage:

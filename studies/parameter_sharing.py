@@ -28,7 +28,7 @@ LAYERS, SIZE = "layers", "training images"
 ACCURACY, MOVED, GAP = "held-out accuracy", "accuracy when moved by a pixel", "training accuracy − held-out accuracy"
 PARAMETERS = "parameters"
 STEP_TIME, INFERENCE_TIME = "time of a training step, convolution's = 1", "time of inference, convolution's = 1"
-_REPEATS = 15
+_REPEATS = 31
 _TIMED = 64  # images
 
 
@@ -47,8 +47,9 @@ def trial(layers: str, size: int | None) -> Trial:
 def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:
     assert run is not None, "every trial trains"
     own, other = trained_on(run), held_out(run)
-    moved_accuracy = None
+    moved_accuracy, parameters = None, None
     if run.status == "complete":
+        parameters = sum(parameter.numel() for parameter in run.model.parameters())
         images, labels = held_out_images(run)
         found = [logits(run.model, moved(images, *shift)).argmax(-1) for shift in ((1, 0), (-1, 0), (0, 1), (0, -1))]
         moved_accuracy = sum(float((after == labels).double().mean()) for after in found) / len(found)
@@ -56,7 +57,7 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
         ACCURACY: other.accuracy,
         MOVED: moved_accuracy,
         GAP: minus(own.accuracy, other.accuracy),
-        PARAMETERS: sum(parameter.numel() for parameter in run.model.parameters()),
+        PARAMETERS: parameters,
     }
     if trial.setting[SIZE] == "all":
         step, inference = times(str(trial.setting[LAYERS]), run, seed)

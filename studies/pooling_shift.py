@@ -83,6 +83,6 @@ if __name__ == "__main__":
         measure,
         judge,
         [Panel(AGREEMENT, DISTANCE, WAY, percent=True), Panel(ACCURACY, DISTANCE, WAY, percent=True)],
-        trained="Two blocks of two convolutions, 8 and 16 maps, and a linear classifier, on the digits with a margin of "
-        "3 pixels, 300 steps; with a stride the second convolution of a block has it, and all have the same parameters",
+        trained="Two blocks of two convolutions, 8 and 16 maps, and a linear classifier, on the digits with a margin "
+        "of 3 pixels, 300 steps; with a stride the second convolution of a block has it; all have as many parameters",
     )
