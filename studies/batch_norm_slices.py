@@ -50,8 +50,8 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     """Supported where batch norm's smallest slice costs loss in every seed, and more than chance does.
 
     Cost is the held-out loss with the smallest slice minus that with the largest, of the same seed. Group norm
-    computes the same whatever the slices, up to rounding: its cost, of either sign, is chance, and batch norm's mean must
-    be larger than the largest of them.
+    computes the same whatever the slices, up to rounding: its cost, of either sign, is chance, and batch norm's mean
+    must be larger than the largest of them.
     """
     sizes = sorted({float(found.setting[SLICE]) for found in measurements})
     costs = {
