@@ -81,7 +81,8 @@ def _study(result: Stored) -> str:
         f"{verdict}: {result.verdict.text}.",
         "",
         f"{result.trained}. `{result.command}`, seeds {', '.join(map(str, result.seeds))}, {result.seconds / 60:.1f} "
-        f"minutes on {machine}, {result.date}; shown in `glassrun exhibit {result.claim.exhibit}`.{_chain(result)}",
+        f"minutes of training on {machine}, {result.date}; shown in `glassrun exhibit {result.claim.exhibit}`."
+        + _chain(result),
         "",
     ]
     return "\n".join([*lines, *_tables(result)])

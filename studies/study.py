@@ -94,7 +94,6 @@ def run_study(
     # Lines of a study that goes on for an hour should be seen as they come.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     given = _parse(claim, seeds, arguments)
-    begin = time.monotonic()
     try:
         overrides = dict(config.parse_override(text) for text in given.set)
         jobs = [(trial, seed, _recipe(trial, seed, overrides)) for trial in trials for seed in given.seeds]
@@ -105,7 +104,7 @@ def run_study(
     with TemporaryDirectory() as scratch, ThreadPoolExecutor(given.at_once) as pool:
         runs = Path(given.keep or scratch) / claim.name
         found = list(pool.map(lambda job: _measured(*job, runs, measure), jobs))
-    measurements = [measurement for part in found for measurement in part]
+    measurements = [measurement for part, _ in found for measurement in part]
     verdict = judge(measurements)
     result = Stored(
         claim=claim,
@@ -116,7 +115,7 @@ def run_study(
         seeds=given.seeds,
         trained=trained,
         machine={"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "torch": _torch_version()},
-        seconds=round(time.monotonic() - begin, 1),
+        seconds=round(sum(seconds for _, seconds in found), 1),
         date=date.today().isoformat(),
     )
     _print(result)
@@ -153,7 +152,10 @@ def _recipe(trial: Trial, seed: int, overrides: Mapping[str, Any]) -> Recipe | N
     return config.load(trial.recipe, values | {"seed": seed} | dict(trial.overrides) | dict(overrides))
 
 
-def _measured(trial: Trial, seed: int, recipe: Recipe | None, runs: Path, measure: Measure) -> list[Measurement]:
+def _measured(
+    trial: Trial, seed: int, recipe: Recipe | None, runs: Path, measure: Measure
+) -> tuple[list[Measurement], float]:
+    """What a training gave, and the seconds that its steps took."""
     import torch
 
     torch.set_num_threads(1)  # of this thread: what is measured beside it has the other cores
@@ -172,7 +174,7 @@ def _measured(trial: Trial, seed: int, recipe: Recipe | None, runs: Path, measur
     words = ", ".join(f"{name} {level}" for name, level in trial.setting.items())
     first = ", ".join(f"{name} {_number(value)}" for name, value in rows[0].values.items())
     print(f"{words}, seed {seed}: {first} ({time.monotonic() - begin:.0f} s)")
-    return rows
+    return rows, sum(line.seconds for line in run.ledger) if run else 0.0
 
 
 def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:

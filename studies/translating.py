@@ -81,8 +81,8 @@ def thirds(found: Sequence[Answer]) -> dict[str, list[Answer]]:
     low, high = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
     high = max(high, low + 1)
     parts = {
-        f"up to {low}": [answer for answer in found if answer.source_length <= low],
+        f"{low} or fewer": [answer for answer in found if answer.source_length <= low],
         f"{low + 1} to {high}": [answer for answer in found if low < answer.source_length <= high],
-        f"from {high + 1}": [answer for answer in found if answer.source_length > high],
+        f"{high + 1} or more": [answer for answer in found if answer.source_length > high],
     }
     return {name: part for name, part in parts.items() if part}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import glassrun as api
+from glassrun import config
 from glassrun.cli import main
 from support import Done, Made, glassrun
 
@@ -59,7 +60,8 @@ def test_help_and_listing_do_not_import_torch() -> None:
 def test_recipes_are_listed_and_printed() -> None:
     listed = glassrun("recipes").out
     found = glassrun("recipes", "--json").json
-    assert set(found) == {"digits-cnn", "dates-transformer", "python-lm", "sentences-transformer", "shakespeare-char"}
+    assert set(found) == set(config.shipped_recipes())
+    assert {"digits-cnn", "dates-transformer", "fashion-cnn", "translate"} <= set(found)
     assert all(name in listed for name in found)
     assert "source: digits" in glassrun("recipes", "digits-cnn").out
 

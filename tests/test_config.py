@@ -698,17 +698,21 @@ def test_a_mapping_is_not_changed_by_loading() -> None:
 # --- the shipped recipes ---------------------------------------------------------------------------------------------
 
 
+OF_FILES = {"fashion-cnn", "fashion-resnet", "fashion-vit", "shakespeare-bpe", "shakespeare-char", "translate"}
+
+
 @pytest.mark.parametrize("name", sorted(config.shipped_recipes()))
 def test_every_shipped_recipe_validates(name: str) -> None:
-    recipe = load(name, {"data.path": "/d"} if name == "shakespeare-char" else {})
+    recipe = load(name, {"data.path": "/d,/e" if name == "translate" else "/d"} if name in OF_FILES else {})
     assert recipe.name == name
     assert round_trip(recipe) == recipe
     assert round_trip(recipe).digest() == recipe.digest()
 
 
 def test_the_recipes_are_shipped() -> None:
-    assert {"digits-cnn", "dates-transformer", "python-lm", "shakespeare-char"} <= set(config.shipped_recipes())
-    assert "data.path" in refused("shakespeare-char")
+    assert OF_FILES | {"digits-cnn", "dates-transformer", "python-lm"} <= set(config.shipped_recipes())
+    for name in OF_FILES:
+        assert "data.path" in refused(name)
 
 
 # --- overrides -------------------------------------------------------------------------------------------------------

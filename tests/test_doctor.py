@@ -129,7 +129,9 @@ def test_a_block_that_does_not_repeat_is_found(tmp_path: Path) -> None:
     done = Done(process.returncode, process.stdout, process.stderr)
     assert done.code == 1, done.err
     failing = {name for name, block in done.json["blocks"].items() if not block["repeats"]}
-    assert failing == {"functional.gelu", "models.convnext", "models.language-model", "nn.ConvNeXtBlock"}
+    own = {"functional.gelu", "nn.ConvNeXtBlock"}
+    whole = {"models.convnext", "models.encoder", "models.language-model", "models.vision-transformer"}
+    assert failing == own | whole  # all whose usual activation is gelu
 
 
 def glassrun_file(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_by_length_every_example_stays_and_slices_do_not_overlap(power: int, siz
     places = by_length(lengths, slices)
     assert sorted(places) == list(range(len(lengths)))
     cut = sorted([lengths[place] for place in places[start : start + size]] for start in range(0, len(places), size))
-    assert all(max(first) <= min(second) for first, second in zip(cut, cut[1:], strict=False))
+    assert all(max(first) <= min(second) for first, second in pairwise(cut))
 
 
 def test_by_length_equals_stay_in_order() -> None:

@@ -84,5 +84,10 @@ def test_an_exhibit_shows_the_studies_that_belong_to_it(tmp_path: Path, monkeypa
     assert with_studies("feature-map", Part("x")).figures == []
     (figure,) = with_studies("attention", Part("x")).figures
     assert figure.svg.startswith("<svg")
-    for words in ("It helps.", "Supported: 0.3 against nothing.", "python studies/example.py", "12 s on 2 cores"):
+    for words in (
+        "It helps.",
+        "Supported: 0.3 against nothing.",
+        "python studies/example.py",
+        "12 s of training on 2 cores",
+    ):
         assert words in figure.caption

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import glassrun as api
+from in_process import trained
 from support import Made, bits_of, glassrun
 
 NAMES = ("odd-cnn", "odd-lm", "odd-pairs")
@@ -15,13 +16,9 @@ NAMES = ("odd-cnn", "odd-lm", "odd-pairs")
 
 @pytest.fixture(scope="module")
 def reference(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Each small recipe on one worker."""
+    """Each small recipe on one worker, in this process: what it imported and computed before moves no bit, either."""
     folder = tmp_path_factory.mktemp("reference")
-    found = {}
-    for name in NAMES:
-        api.train(made.recipe(name), out=folder / name, workers=1)
-        found[name] = bits_of(folder / name)
-    return found
+    return {name: bits_of(trained(made.recipe(name), folder / name).path) for name in NAMES}
 
 
 LONG = pytest.mark.long
@@ -74,11 +71,11 @@ def test_slices_by_length(made: Made, tmp_path: Path) -> None:
     """Another run than without, but the same on any number of workers; the first batch's loss is the same to rounding,
     since it holds the same examples."""
     recipe = made.recipe("odd-pairs", **{"model.dropout": 0.0, "batch.by_length": True})
-    runs = [api.train(recipe, out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]
-    assert bits_of(runs[0].path) == bits_of(runs[1].path)
-    unsorted = api.train(recipe, {"batch.by_length": False}, out=tmp_path / "unsorted", workers=1)
-    assert unsorted.ledger[0].step.loss == pytest.approx(runs[0].ledger[0].step.loss, rel=1e-6)
-    assert unsorted.ledger[0].chain != runs[0].ledger[0].chain
+    run = trained(recipe, tmp_path / "1")
+    assert bits_of(run.path) == bits_of(api.train(recipe, out=tmp_path / "2", workers=2).path)
+    unsorted = trained(recipe, tmp_path / "unsorted", batch__by_length=False)
+    assert unsorted.ledger[0].step.loss == pytest.approx(run.ledger[0].step.loss, rel=1e-6)
+    assert unsorted.ledger[0].chain != run.ledger[0].chain
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,8 @@ def test_slices_by_length(made: Made, tmp_path: Path) -> None:
 )
 def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: Made, tmp_path: Path) -> None:
     """Other numerics are another run; autocast and its casts are each slice's own."""
-    runs = [api.train(made.recipe("odd-cnn", numerics=numerics), out=tmp_path / str(w), workers=w) for w in (1, 2)]
+    recipe = made.recipe("odd-cnn", numerics=numerics)
+    runs = [api.train(recipe, out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]
     assert bits_of(runs[0].path) == bits_of(runs[1].path)
 
 
@@ -98,7 +96,7 @@ def test_hash_seed(hash_seed: str, made: Made, reference: dict[str, dict[str, An
 
 
 def test_loading_workers(made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    api.train(made.recipe("odd-lm", **{"data.workers": 3}), out=tmp_path / "run", workers=2)
+    trained(made.recipe("odd-lm", **{"data.workers": 3}), tmp_path / "run")
     assert bits_of(tmp_path / "run") == reference["odd-lm"]
 
 
@@ -108,7 +106,7 @@ def test_where_the_data_lie_and_what_the_run_is_called(
     moved = tmp_path / "elsewhere" / "another name.text"
     moved.parent.mkdir()
     moved.write_bytes((made.folder / "text.txt").read_bytes())
-    api.train(made.recipe("odd-lm", name="other", **{"data.path": str(moved)}), out=tmp_path / "run")
+    trained(made.recipe("odd-lm", name="other", **{"data.path": str(moved)}), tmp_path / "run")
     assert bits_of(tmp_path / "run") == reference["odd-lm"]
 
 
@@ -124,7 +122,7 @@ def test_where_the_data_lie_and_what_the_run_is_called(
 def test_how_often_it_evaluates_checkpoints_and_keeps_detail(
     field: str, value: Any, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    api.train(made.recipe("odd-cnn", **{field: value}), out=tmp_path / "run", workers=1)
+    trained(made.recipe("odd-cnn", **{field: value}), tmp_path / "run")
     found = bits_of(tmp_path / "run")
     for what in ("chain", "parameters", "steps"):
         assert found[what] == reference["odd-cnn"][what]
@@ -139,11 +137,10 @@ def test_how_often_it_evaluates_checkpoints_and_keeps_detail(
 def test_contract_fields_do_move_bits(
     field: str, value: Any, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    api.train(made.recipe("odd-cnn", **{field: value}), out=tmp_path / "run", workers=1)
+    trained(made.recipe("odd-cnn", **{field: value}), tmp_path / "run")
     assert bits_of(tmp_path / "run")["chain"] != reference["odd-cnn"]["chain"]
 
 
-TRANSFORMERS = ("dates-transformer", "python-lm", "shakespeare-char")
 SHIPPED = {
     "digits-cnn": {},
     "dates-transformer": {"data.examples": 1500},
@@ -152,7 +149,8 @@ SHIPPED = {
 }
 
 
-@pytest.mark.parametrize("name", ["digits-cnn", *(pytest.param(name, marks=pytest.mark.long) for name in TRANSFORMERS)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_on_1_2_and_4_workers_and_replayed(name: str, made: Made, tmp_path: Path) -> None:
     overrides = SHIPPED[name] | {"train.steps": 3}
     if "data.path" in overrides:

@@ -390,7 +390,15 @@ def test_the_minority_and_the_first_tensor_are_named() -> None:
             ["first in second.weight float32 10x7", "worker 0's do not follow"],
             marks=pytest.mark.long,
         ),
-        ("FlippingParameter", 4, 7, 2, 7, ["worker 2 of 4 computed something else", "first in second.weight"]),
+        pytest.param(
+            "FlippingParameter",
+            4,
+            7,
+            2,
+            7,
+            ["worker 2 of 4 computed something else", "first in second.weight"],
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             "FlippingFrozen", 2, 14, 1, 7, ["first in frozen float32 5", "cannot be told"], marks=pytest.mark.long
         ),

@@ -145,6 +145,7 @@ EXTRAS = {
 }
 
 
+@pytest.mark.long
 def test_with_real_workers_everything_at_once(made: Made, tmp_path: Path) -> None:
     """Muon, averaged weights, smoothed and mixed labels, augmented images."""
     recipe = made.recipe("odd-cnn", optimizer={"kind": "muon", "lr": 3e-3}, **EXTRAS)

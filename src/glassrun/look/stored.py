@@ -97,7 +97,7 @@ class Stored:
         seeds: the same for every setting.
         trained: what was trained, in words: model, data, steps.
         machine: the hardware.
-        seconds: that it took.
+        seconds: that the steps of all trainings took, one after the other.
         date: the day.
     """
 

@@ -15,6 +15,11 @@ def with_studies(name: str, part: Part) -> Part:
     return replace(part, figures=[*part.figures, *map(_figure, results(name))])
 
 
+def _trained(result: Stored) -> str:
+    where = f"{result.machine['cores']} cores of {result.machine['cpu']}"
+    return f"{result.seconds:.0f} s of training on {where}" if result.seconds else f"computed on {where}"
+
+
 def _figure(result: Stored) -> Figure:
     verdict = "Supported" if result.verdict.supported else "Not supported"
     seeds = ", ".join(map(str, result.seeds))
@@ -23,6 +28,5 @@ def _figure(result: Stored) -> Figure:
         f"Studied with {len(result.seeds)} seeds",
         f"Claim: {result.claim.text} ({result.claim.source}.) {verdict}: {result.verdict.text}. {result.trained}. A "
         f"mark for each seed ({seeds}), lines through the means; a cross at the upper edge for one without a number. "
-        f"{result.command}, {result.date}, {result.seconds:.0f} s on {result.machine['cores']} cores of "
-        f"{result.machine['cpu']}.",
+        f"{result.command}, {result.date}, {_trained(result)}.",
     )
