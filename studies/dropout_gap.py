@@ -20,7 +20,7 @@ CLAIM = Claim(
 SHARES = (0.0, 0.25, 0.5)
 IMAGES = 100  # so few that there is a gap to narrow
 SHARE = "dropout"
-LOSS_GAP, ACCURACY_GAP = "held-out loss − training loss", "training accuracy − held-out accuracy"
+LOSS_GAP, ACCURACY_GAP = "gap in loss", "gap in accuracy"
 LOSS, ACCURACY, TRAINING_LOSS, TRAINING_ACCURACY = (
     "held-out loss",
     "held-out accuracy",

@@ -25,7 +25,7 @@ CLAIM = Claim(
 )
 SIZES: tuple[int | None, ...] = (100, 300, 1000, None)  # None: all
 LAYERS, SIZE = "layers", "training images"
-ACCURACY, MOVED, GAP = "held-out accuracy", "accuracy when moved by a pixel", "training accuracy − held-out accuracy"
+ACCURACY, MOVED, GAP = "held-out accuracy", "accuracy, moved by a pixel", "gap to training accuracy"
 PARAMETERS = "parameters"
 STEP_TIME, INFERENCE_TIME = "time of a training step, convolution's = 1", "time of inference, convolution's = 1"
 _REPEATS = 31

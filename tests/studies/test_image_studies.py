@@ -28,13 +28,16 @@ def measured(rows: Sequence[Row]) -> list[Measurement]:
 
 
 def shifts(**agreements: Sequence[float | None]) -> list[Measurement]:
+    """Agreements in the mean over the distances: that of the shortest is a tenth higher, of the longest lower."""
     m = pooling_shift
-    return measured(
-        [
-            ({m.WAY: way.replace("_", " "), m.DISTANCE: m.ANY}, {m.AGREEMENT: values, m.ACCURACY: [0.9] * len(values)})
-            for way, values in agreements.items()
-        ]
-    )
+    rows: list[Row] = []
+    for name, values in agreements.items():
+        way = name.replace("_", " ")
+        rows.append(({m.WAY: way, m.DISTANCE: 0}, {m.ACCURACY: [0.9] * len(values)}))
+        for distance, more in zip(m.DISTANCES, (0.1, 0.0, -0.1), strict=True):
+            found = [None if value is None else value + more for value in values]
+            rows.append(({m.WAY: way, m.DISTANCE: distance}, {m.AGREEMENT: found, m.ACCURACY: found}))
+    return measured(rows)
 
 
 def gaps(
