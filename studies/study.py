@@ -23,6 +23,7 @@ from typing import Any
 import glassrun
 from glassrun import config
 from glassrun.config import Recipe
+from glassrun.digest import digest_value
 from glassrun.errors import BadInput, NotFinite
 from glassrun.look.stored import (
     Claim,
@@ -53,6 +54,8 @@ class Trial:
         overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them.
         workers: that train it.
         copy: which of several runs of one recipe, for studies that train the same again.
+        prepare: of a recipe with all its settings, the one that is trained: for a trial that makes data from the
+            recipe's own. It is given a folder for them.
     """
 
     setting: Setting
@@ -60,6 +63,7 @@ class Trial:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
     copy: int = 1
+    prepare: Callable[[Recipe, Path], Recipe] | None = None
 
 
 # Of a run (None where nothing is trained), its trial and its seed: for further factors, if any, the values by name.
@@ -160,8 +164,9 @@ def _measured(
     begin = time.monotonic()
     run = None
     if recipe is not None:
-        name = f"{recipe.digest()[:16]}-{trial.workers}-{seed}-{trial.copy}"
-        run = _train(recipe, runs / name, trial.workers)
+        out = runs / _folder_name(trial, seed, recipe)
+        chosen = trial.prepare(recipe, out.with_name(f"{out.name}-data")) if trial.prepare else recipe
+        run = _train(chosen, out, trial.workers)
     rows = [
         Measurement(
             dict(trial.setting) | dict(more), seed, dict(values), run.ledger[-1].chain if run and run.ledger else ""
@@ -172,6 +177,12 @@ def _measured(
     first = ", ".join(f"{name} {_number(value)}" for name, value in rows[0].values.items())
     print(f"{words}, seed {seed}: {first} ({time.monotonic() - begin:.0f} s)")
     return rows, sum(line.seconds for line in run.ledger) if run else 0.0
+
+
+def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:
+    """A run's own: by all of its recipe, for the contract's digest leaves out where data lie, and so which they are."""
+    prepared = dict(trial.setting) if trial.prepare else {}
+    return f"{digest_value([recipe.plain(), prepared])[:16]}-{trial.workers}-{seed}-{trial.copy}"
 
 
 def _train(recipe: Recipe, out: Path, workers: int) -> Run:

@@ -1,0 +1,84 @@
+"""Batch norm over slices of the batch of different sizes: what it costs that each logical shard has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from paired import all_above, differences, told
+from seeing import held_out, last_losses
+from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
+
+from glassrun.look.stored import spread
+from glassrun.run import Run
+
+CLAIM = Claim(
+    name="batch_norm_slices",
+    exhibit="cnn-architecture",
+    text="Batch norm over small slices of the batch costs held-out loss: a network that normalises over few examples "
+    "is worse than one that normalises over the whole batch, and group norm is not touched by the slices.",
+    source="Wu & He 2018, figure 1 and section 4.1",
+)
+SHARDS = (32, 8, 4, 2, 1)
+NORMS = {"batch norm": None, "group norm": 4}
+NORM, SLICE = "norm", "examples in a slice"
+LOSS, ACCURACY, TRAINING = "held-out loss", "held-out accuracy", "training loss at the end"
+
+
+def trial(norm: str, shards: int) -> Trial:
+    model = {
+        "kind": "resnet",
+        "stem": "cifar",
+        "stem_channels": 16,
+        "channels": [16, 32],
+        "blocks": [1, 1],
+        "norm_groups": NORMS[norm],
+    }
+    overrides = {"model": model, "batch.shards": shards, "batch.evaluation_size": 64 * shards, "train.steps": 300}
+    return Trial({NORM: norm}, "digits-cnn", overrides)
+
+
+def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:  # noqa: ARG001
+    assert run is not None, "every trial trains"
+    score = held_out(run)
+    yield (
+        {SLICE: run.recipe.batch.slice_size},
+        {LOSS: score.loss, ACCURACY: score.accuracy, TRAINING: last_losses(run)},
+    )
+
+
+def judge(measurements: Sequence[Measurement]) -> Verdict:
+    """Supported where batch norm's smallest slice costs loss in every seed, and more than chance does.
+
+    Cost is the held-out loss with the smallest slice minus that with the largest, of the same seed. Group norm
+    computes the same whatever the slices, up to rounding: its cost, of either sign, is chance, and batch norm's mean
+    must be larger than the largest of them.
+    """
+    sizes = sorted({float(found.setting[SLICE]) for found in measurements})
+    costs = {
+        (norm, size): differences(measurements, LOSS, {NORM: norm, SLICE: size}, {NORM: norm, SLICE: sizes[-1]})
+        for norm in NORMS
+        for size in sizes[:-1]
+    }
+    own, control = costs["batch norm", sizes[0]], costs["group norm", sizes[0]]
+    mean, chance = spread(own), [abs(value) for value in control if value is not None]
+    accuracy = differences(
+        measurements, ACCURACY, {NORM: "batch norm", SLICE: sizes[-1]}, {NORM: "batch norm", SLICE: sizes[0]}
+    )
+    words = ", ".join(f"{told(costs['batch norm', size])} at {size:g}" for size in sizes[:-1])
+    return Verdict(
+        all_above(own) and mean is not None and len(chance) == len(control) and mean.mean > max(chance, default=0.0),
+        f"against slices of {sizes[-1]:g} examples, batch norm's held-out loss is higher by {words}, group norm's by "
+        f"{told(control)} at {sizes[0]:g}; batch norm's accuracy is lower by {told(accuracy, scale=100)} points at "
+        f"{sizes[0]:g}",
+    )
+
+
+if __name__ == "__main__":
+    run_study(
+        CLAIM,
+        [trial("batch norm", shards) for shards in SHARDS] + [trial("group norm", n) for n in (SHARDS[0], SHARDS[-1])],
+        measure,
+        judge,
+        [Panel(LOSS, SLICE, NORM, log_x=True), Panel(ACCURACY, SLICE, NORM, log_x=True, percent=True)],
+        trained="A ResNet of two blocks, 16 and 32 maps, on the digits, batches of 64 in 32 to 1 slices, 300 steps",
+    )
