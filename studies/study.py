@@ -23,7 +23,7 @@ from typing import Any
 import glassrun
 from glassrun import config
 from glassrun.config import Recipe
-from glassrun.errors import BadInput, NotFinite
+from glassrun.errors import BadInput, ConfigError, NotFinite
 from glassrun.look.stored import (
     Claim,
     Measurement,
@@ -50,13 +50,14 @@ class Trial:
     Arguments:
         setting: factor to level.
         recipe: a shipped recipe's name or a mapping; None where nothing is trained.
-        overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them.
+        overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them. Or a function that
+            makes them of the seed and of what `--set` gives, as data of the study's own: what it returns is last.
         workers: that train it.
     """
 
     setting: Setting
     recipe: str | Mapping[str, Any] | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] | Callable[[int, Mapping[str, Any]], Mapping[str, Any]] = field(default_factory=dict)
     workers: int = 1
 
 
@@ -92,6 +93,8 @@ def run_study(
     given = _parse(claim, seeds, arguments)
     try:
         overrides = dict(config.parse_override(text) for text in given.set)
+        if overrides and all(trial.recipe is None for trial in trials):
+            raise ConfigError("nothing is trained here, so --set would be ignored")
         jobs = [(trial, seed, _recipe(trial, seed, overrides)) for trial in trials for seed in given.seeds]
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
@@ -145,7 +148,11 @@ def _recipe(trial: Trial, seed: int, overrides: Mapping[str, Any]) -> Recipe | N
     if trial.recipe is None:
         return None
     values = {"train.checkpoint_every": 1_000_000, "train.eval_every": 1_000_000, "train.keep_checkpoints": 1}
-    return config.load(trial.recipe, values | {"seed": seed} | dict(trial.overrides) | dict(overrides))
+    if callable(trial.overrides):
+        own = dict(overrides) | dict(trial.overrides(seed, overrides))
+    else:
+        own = dict(trial.overrides) | dict(overrides)
+    return config.load(trial.recipe, values | {"seed": seed} | own)
 
 
 def _measured(
