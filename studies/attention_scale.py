@@ -1,8 +1,9 @@
-"""The gradient of attention's softmax as the keys get wider, with scores divided by √d_k and without. Trains nothing."""
+"""The gradient of attention's softmax as keys get wider, with scores divided by √d_k and without. Trains nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 CLAIM = Claim(
     name="attention_scale",
     exhibit="attention",
-    text="Without the division by √d_k the gradient of attention's softmax vanishes for most queries as d_k grows; with "
-    "it the gradient does not depend on d_k.",
+    text="Without the division by √d_k the gradient of attention's softmax vanishes for most queries as d_k grows; "
+    "with it the gradient does not depend on d_k.",
     source="Vaswani et al. 2017, section 3.2.1 and its footnote 4",
 )
 SIZES = (4, 16, 64, 256, 1024)
@@ -72,7 +73,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     for the largest score, whose share falls only as 1/√d_k.
     """
     falling = {value: _by_size(measurements, value, PLAIN) for value in (GRADIENT, MEDIAN)}
-    falls = all(a > b for row in falling[GRADIENT] for a, b in zip(row, row[1:], strict=False))
+    falls = all(a > b for row in falling[GRADIENT] for a, b in pairwise(row))
     left = {value: up(max(row[-1] / row[0] for row in rows)) for value, rows in falling.items()}
     level = [row for value in falling for row in _by_size(measurements, value, DIVIDED)]
     varies = up(max(max(row) / min(row) for row in level))
@@ -81,8 +82,8 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
         falls and left[MEDIAN] < VANISHED and varies <= CONSTANT,
         f"from d_k {sizes[0]} to {sizes[-1]} without the division, the median gradient falls to {left[MEDIAN]:.3g} of "
         f"what it was, the mean to {left[GRADIENT]:.3g} (the seed where most is left; asked for: a median below "
-        f"{VANISHED:g}), and the mean {'falls' if falls else 'does not always fall'} from each d_k to the next; with it "
-        f"the largest over all d_k is at most {varies:.3g} times the smallest (asked for: {CONSTANT:g})",
+        f"{VANISHED:g}), and the mean {'falls' if falls else 'does not always fall'} from each d_k to the next; with "
+        f"it the largest over all d_k is at most {varies:.3g} times the smallest (asked for: {CONSTANT:g})",
     )
 
 

@@ -50,14 +50,13 @@ class Trial:
     Arguments:
         setting: factor to level.
         recipe: a shipped recipe's name or a mapping; None where nothing is trained.
-        overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them. Or a function that
-            makes them of the seed and of what `--set` gives, as data of the study's own: what it returns is last.
+        overrides: of the recipe, dotted key to value. The study's seeds and `--set` come after them.
         workers: that train it.
     """
 
     setting: Setting
     recipe: str | Mapping[str, Any] | None = None
-    overrides: Mapping[str, Any] | Callable[[int, Mapping[str, Any]], Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
 
 
@@ -148,11 +147,7 @@ def _recipe(trial: Trial, seed: int, overrides: Mapping[str, Any]) -> Recipe | N
     if trial.recipe is None:
         return None
     values = {"train.checkpoint_every": 1_000_000, "train.eval_every": 1_000_000, "train.keep_checkpoints": 1}
-    if callable(trial.overrides):
-        own = dict(overrides) | dict(trial.overrides(seed, overrides))
-    else:
-        own = dict(trial.overrides) | dict(overrides)
-    return config.load(trial.recipe, values | {"seed": seed} | own)
+    return config.load(trial.recipe, values | {"seed": seed} | dict(trial.overrides) | dict(overrides))
 
 
 def _measured(

@@ -1,0 +1,117 @@
+"""One, two, four and eight heads of attention at the same width, and how far apart a layer's heads look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from paired import Lead, by_seed, lead
+from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
+from torch import Tensor, nn
+from translating import held_out
+
+from glassrun.capturing.capture import capture
+from glassrun.models.registry import build
+from glassrun.run import Run
+from glassrun.tasks.translate import Translate
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+CLAIM = Claim(
+    name="heads",
+    exhibit="multi-head-attention",
+    text="Several heads learn more than one head of the same total width, and each learns to look elsewhere: after "
+    "training, the heads of a layer are farther apart than before it.",
+    source="Vaswani et al. 2017, section 3.2.2",
+)
+HEADS = (1, 2, 4, 8)
+NUMBER, LOSS, MATCH, ACCURACY = "heads", "loss", "exact match", "token accuracy"
+APART, BEFORE, PARAMETERS = "bits between heads", "bits between heads before training", "parameters"
+PAIRS = 64  # held-out ones whose maps are compared
+STEPS = 150  # the sentences are all but learned after 300
+
+
+def trial(heads: int) -> Trial:
+    return Trial({NUMBER: heads}, "sentences-transformer", {"model.num_heads": heads, "train.steps": STEPS})
+
+
+def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:
+    """On held-out pairs after the last step; a single head is apart from none."""
+    assert run is not None, "every trial trains"
+    stopped = run.status == "stopped"
+    last = dict.fromkeys(("loss", "exact_match", "token_accuracy")) if stopped else run.metrics[-1]
+    values = {LOSS: last["loss"], MATCH: last["exact_match"], ACCURACY: last["token_accuracy"]}
+    values[PARAMETERS] = float(sum(parameter.numel() for parameter in run.model.parameters()))
+    if trial.setting[NUMBER] != 1:
+        start = build(run.recipe.model, run.dataset.facts, seed).eval()
+        values |= {APART: None if stopped else between_heads(run.model, run), BEFORE: between_heads(start, run)}
+    yield {}, values
+
+
+def between_heads(model: nn.Module, run: Run) -> float:
+    """The mean Jensen-Shannon divergence in bits between two heads of a layer, on held-out pairs: over all attention
+    layers, pairs of heads, and queries that are no padding."""
+    task, examples = Translate(run.dataset), run.dataset.splits[held_out(run)]
+    batch = task.collate([examples.example(index, 0) for index in range(min(PAIRS, len(examples)))])
+    source, target = batch["source"], batch["target"][:, :-1].contiguous()
+    seen = capture(model, (source, target))
+    layers = []
+    for name, found in seen.attention.items():
+        reading = target if name.startswith("decoder") else source
+        layers.append(divergence(found.weights, reading != task.padding))
+    return sum(layers) / len(layers)
+
+
+def divergence(weights: Float[Tensor, "batch heads query key"], real: Bool[Tensor, "batch query"]) -> float:
+    """The mean over real queries and pairs of heads p, q of H((p + q) / 2) − (H(p) + H(q)) / 2, in bits: 0 where they
+    look at the same, 1 where nothing that the one looks at is looked at by the other.
+
+    Source: Lin 1991, equation 3.1.
+    """
+    heads = weights.double().transpose(0, 1)
+    own = entropy(heads)
+    found = [
+        (entropy((heads[i] + heads[j]) / 2) - (own[i] + own[j]) / 2)[real] for i in range(len(heads)) for j in range(i)
+    ]
+    return float(torch.cat(found).mean())
+
+
+def entropy(weights: Float[Tensor, "*rows key"]) -> Float[Tensor, " *rows"]:
+    """−Σ p log₂ p."""
+    return torch.special.entr(weights).sum(-1) / torch.log(torch.tensor(2.0, dtype=weights.dtype))
+
+
+def judge(measurements: Sequence[Measurement]) -> Verdict:
+    """With every seed, two, four and eight heads each have a lower loss than one; and with every seed their heads are
+    farther apart after training than before."""
+    numbers = [number for number in dict.fromkeys(m.setting[NUMBER] for m in measurements) if number != 1]
+    losses = {number: lead(measurements, LOSS, {NUMBER: number}, {NUMBER: 1}, scale=-1.0) for number in numbers}
+    farther = {number: farther_apart(measurements, {NUMBER: number}) for number in numbers}
+    better = ", ".join(f"with {number} by {found}" for number, found in losses.items())
+    apart = ", ".join(f"of {number} by {found}" for number, found in farther.items())
+    return Verdict(
+        all(found.always for found in [*losses.values(), *farther.values()]),
+        f"against one head, the loss in nats a token is lower {better}; after training, the heads of a layer are "
+        f"farther apart than before, in bits, {apart}",
+    )
+
+
+def farther_apart(measurements: Sequence[Measurement], levels: Setting) -> Lead:
+    """How much farther the heads are apart after training than before, by seed."""
+    after, before = (by_seed(measurements, value, levels) for value in (APART, BEFORE))
+    pairs = [(after[seed], before[seed]) for seed in after]
+    return Lead(len(pairs), [a - b for a, b in pairs if a is not None and b is not None])
+
+
+if __name__ == "__main__":
+    run_study(
+        CLAIM,
+        [trial(heads) for heads in HEADS],
+        measure,
+        judge,
+        [Panel(LOSS, NUMBER), Panel(MATCH, NUMBER, percent=True), Panel(APART, NUMBER), Panel(BEFORE, NUMBER)],
+        trained="An encoder-decoder of 2 + 2 layers, d_model 64, on the sentences of a small grammar, "
+        f"{STEPS} steps: before it has learned them",
+    )

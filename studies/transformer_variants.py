@@ -1,0 +1,75 @@
+"""Language models that differ from glassrun's own in what a study asks about: their feed-forward networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from variants import started
+
+from glassrun.models.encoder import Encoder, MaskedLanguageModel
+from glassrun.models.language_model import LanguageModel
+from glassrun.models.positions import Positions
+from glassrun.nn.feedforward import FeedForward
+from glassrun.nn.transformer import Norm
+
+USUAL, NARROW, LINEAR, NONE, DEEPER = (
+    "d_ff = 4 d_model, ReLU",
+    "d_ff = d_model, ReLU",
+    "d_ff = 4 d_model, linear",
+    "none",
+    "none, more layers",
+)
+KINDS = (USUAL, NARROW, LINEAR, NONE, DEEPER)
+DEPTH = 3  # times the layers: a feed-forward network of 4 d_model has twice the weights of a layer's attention
+
+
+def identity(x: Tensor) -> Tensor:
+    """x."""
+    return x
+
+
+class NoFeedForward(nn.Module):
+    """In place of a layer's feed-forward network and its shortcut: the tokens as they are.
+
+    It is called as `Residual`, with a part that it leaves out.
+    """
+
+    def forward(self, x: Tensor, part: object) -> Tensor:  # noqa: ARG002
+        """x."""
+        return x
+
+
+def language_model(
+    vocabulary_size: int, max_length: int, *, feed_forward: str, num_layers: int, d_model: int, **model: Any
+) -> LanguageModel:
+    """One of `KINDS`: with glassrun's own feed-forward network, wide or narrow; with one that has no activation; or
+    with none, and then with as many layers or with about as many parameters as the usual one."""
+    made = LanguageModel(
+        vocabulary_size,
+        max_length,
+        num_layers=DEPTH * num_layers if feed_forward == DEEPER else num_layers,
+        d_model=d_model,
+        d_ff=d_model if feed_forward == NARROW else 4 * d_model,
+        activation="relu",
+        **model,
+    )
+    for layer in made.layers:
+        if feed_forward == LINEAR:
+            assert isinstance(layer.feed_forward, FeedForward)
+            layer.feed_forward.activation = identity
+        elif feed_forward in (NONE, DEEPER):
+            layer.feed_forward = nn.Identity()
+            layer.feed_forward_residual = NoFeedForward()
+    return started(made)
+
+
+TIMES = 4  # the length trained on
+
+
+def long_encoder(
+    vocabulary_size: int, max_length: int, *, norm: Norm, positions: Positions, **model: Any
+) -> MaskedLanguageModel:
+    """glassrun's own, with tables of positions for texts so many times as long as those that it is trained on."""
+    encoder = Encoder(vocabulary_size, TIMES * max_length, norm=norm, positions=positions, **model)
+    return started(MaskedLanguageModel(encoder))
