@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from paired import Lead, lead
+from paired import lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor
 from translating import Answer, answers, exact_match, held_out, token_accuracy
@@ -126,9 +126,9 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     )
     follows = lead(measurements, AGREE, {MEMORY: OTHER, AGAINST: OTHER_TARGET}, own | {MEMORY: OTHER}, scale=100.0)
     matches = lead(measurements, MATCH, {MEMORY: OTHER, AGAINST: OTHER_TARGET}, own | {MEMORY: OTHER}, scale=100.0)
-    parts: list[Lead] = [zeros, others, follows]
     return Verdict(
-        all(part.always for part in parts),
+        all(part.always for part in (zeros, others, follows)),
+        f"{over(measurements)}: "
         f"with its own memory the target has fewer nats a token than with zeros by {zeros}, than with another source's "
         f"by {others}; what is written with another source's memory agrees in more tokens with that one's target than "
         f"with its own, in points of percent by {follows}, and is it as a whole more often by {matches}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paired import lead
+from paired import lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from transformer_variants import DEEPER, KINDS, LINEAR, NARROW, NONE, USUAL
 
@@ -44,6 +44,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     usual, deeper = (select(measurements, PARAMETERS, {KIND: kind})[0] for kind in (USUAL, DEEPER))
     return Verdict(
         all(found.always for found in leads.values()),
+        f"{over(measurements)}: "
         f"against {USUAL}, the loss in nats a token is higher by {leads[NARROW]} with {NARROW}, {leads[LINEAR]} with "
         f"{LINEAR}, {leads[NONE]} with none, and {leads[DEEPER]} with none and {deeper:,.0f} parameters in more layers "
         f"against {usual:,.0f}",

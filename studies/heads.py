@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from paired import Lead, by_seed, lead
+from paired import Lead, by_seed, differences, lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor, nn
 from translating import held_out
@@ -93,6 +93,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     apart = ", ".join(f"of {number} by {found}" for number, found in farther.items())
     return Verdict(
         all(found.always for found in [*losses.values(), *farther.values()]),
+        f"{over(measurements)}: "
         f"against one head, the loss in nats a token is lower {better}; after training, the heads of a layer are "
         f"farther apart than before, in bits, {apart}",
     )
@@ -100,9 +101,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
 
 def farther_apart(measurements: Sequence[Measurement], levels: Setting) -> Lead:
     """How much farther the heads are apart after training than before, by seed."""
-    after, before = (by_seed(measurements, value, levels) for value in (APART, BEFORE))
-    pairs = [(after[seed], before[seed]) for seed in after]
-    return Lead(len(pairs), [a - b for a, b in pairs if a is not None and b is not None])
+    return Lead(differences(*(by_seed(measurements, value, levels) for value in (APART, BEFORE))))
 
 
 if __name__ == "__main__":

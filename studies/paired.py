@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glassrun.look.stored import Measurement, Setting, spread
@@ -14,27 +14,29 @@ class Lead:
     """By how much one setting is ahead of another with each seed.
 
     Arguments:
-        seeds: that both were trained with.
-        by: the lead of each seed for which both have a number.
+        by: seed to lead; None where one of the two has no number, as the loss of a run that diverged.
     """
 
-    seeds: int
-    by: Sequence[float]
+    by: Mapping[int, float | None]
 
     @property
     def always(self) -> bool:
-        """With every seed; one without a number, as that of a run that diverged, is no lead."""
-        return 0 < self.seeds == len(self.by) and min(self.by) > 0
+        """With every seed; one without a number is no lead."""
+        return bool(self.by) and all(value is not None and value > 0 for value in self.by.values())
+
+    def less(self, other: Lead) -> Lead:
+        """This lead less another, seed by seed."""
+        return Lead(differences(self.by, other.by))
 
     def __str__(self) -> str:
         """The mean and between what the seeds lie, rounded down, so that no lead looks larger than it is."""
-        found = spread(self.by)
-        lost = self.seeds - len(self.by)
-        without = f"; {lost} of {self.seeds} seeds without a number" if lost else ""
+        found = spread(list(self.by.values()))
+        lost = sum(value is None for value in self.by.values())
+        without = f", {lost} of {len(self.by)} seeds without a number" if lost else ""
         if found is None:
             return f"no number{without}"
         low, mean, high = (f"{down(value):g}" for value in (found.least, found.mean, found.greatest))
-        return f"{mean} ({low} to {high} over {found.count} seeds{without})"
+        return f"{mean} ({low} to {high}{without})"
 
 
 def lead(
@@ -42,8 +44,20 @@ def lead(
 ) -> Lead:
     """scale · (value under `ahead` − value under `behind`), paired by seed; a scale of −1 where less is better."""
     first, second = (by_seed(measurements, value, levels) for levels in (ahead, behind))
-    pairs = [(first[seed], second[seed]) for seed in first if seed in second]
-    return Lead(len(pairs), [scale * (a - b) for a, b in pairs if a is not None and b is not None])
+    return Lead(differences(first, second, scale))
+
+
+def differences(
+    first: Mapping[int, float | None], second: Mapping[int, float | None], scale: float = 1.0
+) -> dict[int, float | None]:
+    """scale · (first − second) of every seed; None where one has no number."""
+    pairs = {seed: (first.get(seed), second.get(seed)) for seed in {**first, **second}}
+    return {seed: None if a is None or b is None else scale * (a - b) for seed, (a, b) in pairs.items()}
+
+
+def over(measurements: Sequence[Measurement]) -> str:
+    """What the numbers of leads in a verdict's text are."""
+    return f"mean (least to greatest) over {len({m.seed for m in measurements})} seeds"
 
 
 def by_seed(measurements: Sequence[Measurement], value: str, levels: Setting) -> dict[int, float | None]:
