@@ -98,9 +98,8 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     )
     return Verdict(
         all(found.always for found in [*in_order.values(), *ahead.values(), *grown.values()]),
-        f"{over(measurements)}, "
-        f"of by how many nats a gap the loss is lower: at the length trained on against none, {first}; at {BEYOND} times "
-        f"that length, {second}",
+        f"{over(measurements)}, of by how many nats a gap the loss is lower: at the length trained on against none, "
+        f"{first}; at {BEYOND} times that length, {second}",
     )
 
 
