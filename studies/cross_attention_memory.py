@@ -143,7 +143,6 @@ if __name__ == "__main__":
         judge,
         [
             Panel(AGREE, MEMORY, AGAINST, percent=True),
-            Panel(MATCH, MEMORY, AGAINST, percent=True),
             Panel(NATS, MEMORY),
         ],
         trained="An encoder-decoder of 2 + 2 layers, d_model 64, on the sentences of a small grammar, 300 steps; each "

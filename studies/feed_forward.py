@@ -9,6 +9,7 @@ from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, ru
 from transformer_variants import DEEPER, KINDS, LINEAR, NARROW, NONE, USUAL
 
 from glassrun.look.stored import select
+from glassrun.models.registry import build
 from glassrun.run import Run
 
 CLAIM = Claim(
@@ -36,7 +37,8 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
     if run.status != "stopped":
         last = run.metrics[-1]
         found = {LOSS: last["loss"], BITS: last["bits_per_character"]}
-    yield {}, found | {PARAMETERS: float(sum(parameter.numel() for parameter in run.model.parameters()))}
+    start = build(run.recipe.model, run.dataset.facts, seed)
+    yield {}, found | {PARAMETERS: float(sum(parameter.numel() for parameter in start.parameters()))}
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:

@@ -181,7 +181,7 @@ def headed(
 
 
 def test_several_heads_learn_more_and_look_elsewhere() -> None:
-    verdict = heads.judge(headed({1: (1.0, 1.1), 2: (0.9, 1.0), 4: (0.5, 0.5)}))
+    verdict = heads.judge(headed({1: (1.0, 1.1), 2: (1.2, None), 4: (0.5, 0.5)}))
     assert verdict.supported
     assert "with 4 by 0.55 (0.5 to 0.6)" in verdict.text
     assert "of 2 by 0.15" in verdict.text
@@ -190,10 +190,10 @@ def test_several_heads_learn_more_and_look_elsewhere() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        headed({1: (1.0, 1.1), 2: (1.0, 1.0), 4: (0.5, 0.5)}),
-        headed({1: (1.0, 1.1), 2: (0.9, None), 4: (0.5, 0.5)}),
-        headed({1: (1.0, 1.1), 2: (0.9, 1.0)}, after=(0.1, 0.3)),
-        headed({1: (1.0, 1.1), 2: (0.9, 1.0)}, after=(None, 0.3)),
+        headed({1: (1.0, 1.1), 2: (0.5, 0.5), 4: (1.0, 1.0)}),
+        headed({1: (1.0, 1.1), 2: (0.5, 0.5), 4: (0.9, None)}),
+        headed({1: (1.0, 1.1), 2: (0.5, 0.5), 4: (0.9, 1.0)}, after=(0.1, 0.3)),
+        headed({1: (1.0, 1.1), 2: (0.5, 0.5), 4: (0.9, 1.0)}, after=(None, 0.3)),
     ],
 )
 def test_heads_that_do_not(found: list[Measurement]) -> None:
@@ -201,13 +201,13 @@ def test_heads_that_do_not(found: list[Measurement]) -> None:
 
 
 def test_the_divergence_of_heads() -> None:
-    """The first query's heads look at different keys: 1 bit. The second's at the same: 0. The third is padding. With
+    """The first query's heads look at different keys: 1 bit. The second's at the same: 0. The third is padding. Of
     (1, 0) and (½, ½) it is H(¾, ¼) − ½."""
     weights = torch.tensor([[[[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], [[0.0, 1.0], [0.5, 0.5], [0.0, 1.0]]]])
-    assert heads.divergence(weights, torch.tensor([[True, True, False]])) == pytest.approx(0.5)
+    assert heads.divergences(weights, torch.tensor([[True, True, False]])).tolist() == [1.0, 0.0]
     weights = torch.tensor([[[[1.0, 0.0]], [[0.5, 0.5]]]])
     expected = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
-    assert heads.divergence(weights, torch.tensor([[True]])) == pytest.approx(expected)
+    assert heads.divergences(weights, torch.tensor([[True]])).item() == pytest.approx(expected)
 
 
 # --- positions_length ------------------------------------------------------------------------------------------------
