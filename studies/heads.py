@@ -101,8 +101,8 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     apart = ", ".join(f"of {number} by {found}" for number, found in farther.items())
     return Verdict(
         all(found.always for found in [losses[SEVERAL], *farther.values()]),
-        f"{over(measurements)}: against one head, the loss in nats a token is lower with {SEVERAL} by {losses[SEVERAL]} "
-        f"(and, not asked for, {others}); after training, the heads of a layer are farther apart than before, in bits, "
+        f"{over(measurements)}: against one head, the loss in nats a token is lower with {SEVERAL} by "
+        f"{losses[SEVERAL]} (and, not asked for, {others}); after training, the heads of a layer are farther apart than before, in bits, "
         f"{apart}",
     )
 
