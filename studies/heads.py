@@ -102,8 +102,8 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     return Verdict(
         all(found.always for found in [losses[SEVERAL], *farther.values()]),
         f"{over(measurements)}: against one head, the loss in nats a token is lower with {SEVERAL} by "
-        f"{losses[SEVERAL]} (and, not asked for, {others}); after training, the heads of a layer are farther apart than before, in bits, "
-        f"{apart}",
+        f"{losses[SEVERAL]} (and, not asked for, {others}); after training, the heads of a "
+        f"layer are farther apart than before, in bits, {apart}",
     )
 
 

@@ -17,7 +17,7 @@ from typing import get_args
 
 import torch
 from paired import Lead, lead, over
-from study import Claim, Measurement, Setting, Trial, Values, Verdict
+from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import nn
 from transformer_variants import TIMES
 
