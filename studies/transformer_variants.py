@@ -74,16 +74,18 @@ def long_encoder(
 ) -> MaskedLanguageModel:
     """glassrun's own, with tables of positions for texts so many times as long as those that it is trained on.
 
-    Its token embeddings start with standard deviation 1, about the size of the sines and cosines that are added, as
-    those of Vaswani et al. 2017, section 3.4, do. With BERT's 0.02 the sinusoidal model did not see its tokens, and
-    learned less in 600 steps than one without positions. So the output layer has weights of its own.
+    What is added starts with one size: token embeddings and learned positions with standard deviation 1, about that of
+    sines and cosines, as the embeddings of Vaswani et al. 2017 do (section 3.4). With BERT's 0.02 for all, the
+    sinusoidal model hardly saw its tokens and learned less in 600 steps than one without positions; with 0.02 for
+    learned positions alone, nothing was learned of them. So the output layer has weights of its own.
     """
     made = MaskedLanguageModel(
         Encoder(vocabulary_size, TIMES * max_length, norm=norm, positions=positions, **model), tie_embeddings=False
     )
 
     def start(name: str, parameter: nn.Parameter) -> Draw | float:
-        return normal(1.0) if name == "encoder.embedding.weight" else made.start(name, parameter)
+        added = name in ("encoder.embedding.weight", "encoder.positions.weight")
+        return normal(1.0) if added else made.start(name, parameter)
 
     initialise(made, torch.initial_seed(), start)
     return made

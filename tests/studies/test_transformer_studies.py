@@ -214,7 +214,7 @@ def test_the_divergence_of_heads() -> None:
 
 
 def lengths(**other: Sequence[Sequence[float | None]]) -> list[Measurement]:
-    """Losses at the length trained on and at twice it, for two seeds each."""
+    """Losses at the length trained on and at four times it, for two seeds each."""
     losses: dict[str, Sequence[Sequence[float | None]]] = {
         "none": ((3.0, 3.0), (3.0, 3.0)),
         **dict.fromkeys(("sinusoidal", "learned", "rotary"), ((2.0, 2.0), (4.0, 4.0))),
@@ -224,7 +224,7 @@ def lengths(**other: Sequence[Sequence[float | None]]) -> list[Measurement]:
     return [
         row
         for kind in positions.KINDS
-        for times, found in enumerate(losses[kind], start=1)
+        for times, found in zip((1, positions.TIMES), losses[kind], strict=True)
         for row in rows({positions.KIND: kind, positions.LENGTH: times}, **{positions.LOSS: found})
     ]
 
@@ -239,7 +239,7 @@ def test_distances_reach_beyond() -> None:
     "found",
     [
         lengths(rotary=((3.0, 2.0), (4.0, 4.0))),
-        lengths(t5=((2.0, 2.0), (4.0, 2.0))),
+        lengths(relative=((2.0, 2.0), (4.0, 2.0))),
         lengths(alibi=((0.5, 0.5), (3.0, 3.0))),
         lengths(learned=((None, 2.0), (None, 4.0))),
     ],
