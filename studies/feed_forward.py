@@ -47,10 +47,9 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     usual, deeper = (select(measurements, PARAMETERS, {KIND: kind})[0] for kind in (USUAL, DEEPER))
     return Verdict(
         all(found.always for found in leads.values()),
-        f"{over(measurements)}: "
-        f"against {USUAL}, the loss in nats a token is higher by {leads[NARROW]} with {NARROW}, {leads[LINEAR]} with "
-        f"{LINEAR}, {leads[NONE]} with none, and {leads[DEEPER]} with none and {deeper:,.0f} parameters in more layers "
-        f"against {usual:,.0f}",
+        f"{over(measurements)}: against the usual network, the loss in nats a token is higher by {leads[NARROW]} with "
+        f"d_ff = d_model, {leads[LINEAR]} without the activation, {leads[NONE]} with no network, and {leads[DEEPER]} "
+        f"with none but three times the layers, {deeper:,.0f} parameters against {usual:,.0f}",
     )
 
 

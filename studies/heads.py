@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from paired import Lead, by_seed, differences, lead, over
+from paired import Lead, lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor, nn
 from translating import held_out
@@ -30,7 +30,8 @@ CLAIM = Claim(
 HEADS = (1, 2, 4, 8)
 SEVERAL = 4
 NUMBER, LOSS, MATCH, ACCURACY = "heads", "loss", "exact match", "token accuracy"
-APART, BEFORE, PARAMETERS = "bits between heads", "bits between heads before training", "parameters"
+APART, PARAMETERS = "bits between heads", "parameters"
+WHEN, BEFORE, AFTER = "measured", "before training", "after it"
 PAIRS, AT_ONCE = 64, 8  # held-out ones whose maps are compared, and how many maps are kept at a time
 STEPS = 150  # the sentences are all but learned after 300
 
@@ -47,9 +48,10 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
     values = {LOSS: last["loss"], MATCH: last["exact_match"], ACCURACY: last["token_accuracy"]}
     start = build(run.recipe.model, run.dataset.facts, seed).eval()
     values[PARAMETERS] = float(sum(parameter.numel() for parameter in start.parameters()))
-    if trial.setting[NUMBER] != 1:
-        values |= {APART: None if stopped else between_heads(run.model, run), BEFORE: between_heads(start, run)}
     yield {}, values
+    if trial.setting[NUMBER] != 1:
+        yield {WHEN: BEFORE}, {APART: between_heads(start, run)}
+        yield {WHEN: AFTER}, {APART: None if stopped else between_heads(run.model, run)}
 
 
 def between_heads(model: nn.Module, run: Run) -> float:
@@ -109,7 +111,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
 
 def farther_apart(measurements: Sequence[Measurement], levels: Setting) -> Lead:
     """How much farther the heads are apart after training than before, by seed."""
-    return Lead(differences(*(by_seed(measurements, value, levels) for value in (APART, BEFORE))))
+    return lead(measurements, APART, {**levels, WHEN: AFTER}, {**levels, WHEN: BEFORE})
 
 
 if __name__ == "__main__":
@@ -118,7 +120,7 @@ if __name__ == "__main__":
         [trial(heads) for heads in HEADS],
         measure,
         judge,
-        [Panel(LOSS, NUMBER), Panel(MATCH, NUMBER, percent=True), Panel(APART, NUMBER), Panel(BEFORE, NUMBER)],
+        [Panel(LOSS, NUMBER), Panel(MATCH, NUMBER, percent=True), Panel(APART, NUMBER, WHEN)],
         trained="An encoder-decoder of 2 + 2 layers, d_model 64, on the sentences of a small grammar, "
         f"{STEPS} steps: before it has learned them",
     )

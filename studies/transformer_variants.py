@@ -15,13 +15,7 @@ from glassrun.nn.feedforward import FeedForward
 from glassrun.nn.initialisation import Draw, initialise, normal
 from glassrun.nn.transformer import Norm
 
-USUAL, NARROW, LINEAR, NONE, DEEPER = (
-    "d_ff = 4 d_model, ReLU",
-    "d_ff = d_model, ReLU",
-    "d_ff = 4 d_model, linear",
-    "none",
-    "none, more layers",
-)
+USUAL, NARROW, LINEAR, NONE, DEEPER = "usual", "narrow", "linear", "none", "none, deeper"
 KINDS = (USUAL, NARROW, LINEAR, NONE, DEEPER)
 DEPTH = 3  # times the layers: a feed-forward network of 4 d_model has twice the weights of a layer's attention
 
@@ -45,8 +39,11 @@ class NoFeedForward(nn.Module):
 def language_model(
     vocabulary_size: int, max_length: int, *, feed_forward: str, num_layers: int, d_model: int, **model: Any
 ) -> LanguageModel:
-    """One of `KINDS`: with glassrun's own feed-forward network, wide or narrow; with one that has no activation; or
-    with none, and then with as many layers or with about as many parameters as the usual one."""
+    """One of `KINDS`.
+
+    usual: d_ff is 4 d_model, and the activation ReLU. narrow: d_ff is d_model. linear: no activation. none: layers of
+    attention alone; deeper: three times as many of them, so that there are about as many parameters as usual.
+    """
     made = LanguageModel(
         vocabulary_size,
         max_length,

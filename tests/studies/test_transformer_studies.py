@@ -175,8 +175,9 @@ def headed(
 ) -> list[Measurement]:
     found = []
     for number, loss in losses.items():
-        apart = {} if number == 1 else {heads.APART: after, heads.BEFORE: (0.1, 0.1)}
-        found += rows({heads.NUMBER: number}, **{heads.LOSS: loss}, **apart)
+        found += rows({heads.NUMBER: number}, **{heads.LOSS: loss})
+        for when, apart in () if number == 1 else ((heads.AFTER, after), (heads.BEFORE, (0.1, 0.1))):
+            found += rows({heads.NUMBER: number, heads.WHEN: when}, **{heads.APART: apart})
     return found
 
 
