@@ -24,7 +24,7 @@ import glassrun
 from glassrun import config
 from glassrun.config import Recipe
 from glassrun.digest import digest_value
-from glassrun.errors import BadInput, NotFinite
+from glassrun.errors import BadInput, ConfigError, NotFinite
 from glassrun.look.stored import (
     Claim,
     Measurement,
@@ -98,6 +98,8 @@ def run_study(
     given = _parse(claim, seeds, arguments)
     try:
         overrides = dict(config.parse_override(text) for text in given.set)
+        if overrides and all(trial.recipe is None for trial in trials):
+            raise ConfigError("nothing is trained here, so --set would be ignored")
         jobs = [(trial, seed, _recipe(trial, seed, overrides)) for trial in trials for seed in given.seeds]
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)

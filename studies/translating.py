@@ -42,10 +42,11 @@ def plain(model: nn.Module, source: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def answers(run: Run, *, split: str = "test", forward: Forward = plain) -> list[Answer]:
-    """Of every pair of a split; `forward` gives the logits of the next tokens: Float[pairs, target, vocabulary]."""
+def answers(run: Run, *, split: str | None = None, forward: Forward = plain) -> list[Answer]:
+    """Of every pair of a split, by default the one held out; `forward` gives the logits of the next tokens:
+    Float[pairs, target, vocabulary]."""
     task = Translate(run.dataset)
-    examples = run.dataset.splits[split]
+    examples = run.dataset.splits[split or held_out(run)]
     found = []
     for start in range(0, len(examples), _BATCH):
         batch = task.collate([examples.example(index, 0) for index in range(start, min(start + _BATCH, len(examples)))])
@@ -63,6 +64,11 @@ def answers(run: Run, *, split: str = "test", forward: Forward = plain) -> list[
             )
         ]
     return found
+
+
+def held_out(run: Run) -> str:
+    """The split that nothing was trained on: the test, or where there is none the validation."""
+    return "test" if "test" in run.dataset.splits else "validation"
 
 
 def exact_match(found: Sequence[Answer]) -> float:

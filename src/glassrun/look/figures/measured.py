@@ -11,6 +11,7 @@ from glassrun.look.stored import Level, Measurement, Panel, select, spread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_STYLES = ("-", "--", ":")  # the next one where the colours begin again
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MOST_IN_A_ROW = 3
 _HEIGHT = 2.7  # inches of a row
@@ -64,7 +65,8 @@ def _draw(axes: Any, panel: Panel, shown: Sequence[Measurement]) -> None:
             if (found := spread(values)) is not None:
                 means.append((places[level], scale * found.mean))
         label = None if name is None else plain(f"{name:g}" if isinstance(name, float) else str(name))
-        axes.plot(*zip(*means, strict=True), color=color, linewidth=1.4, marker=mark, markersize=0, label=label)
+        style = _STYLES[number // len(LINES) % len(_STYLES)]
+        axes.plot(*zip(*means, strict=True), style, color=color, linewidth=1.4, marker=mark, markersize=0, label=label)
     _label(axes, panel, levels, numeric=numeric)
     for place, color in missing:
         axes.plot([place], [0.98], "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)

@@ -1,0 +1,87 @@
+"""One setting against another, seed by seed, for the verdicts of studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from glassrun.look.stored import Measurement, Setting, spread
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much one setting is ahead of another with each seed.
+
+    Arguments:
+        by: seed to lead; None where one of the two has no number, as the loss of a run that diverged.
+    """
+
+    by: Mapping[int, float | None]
+
+    @property
+    def always(self) -> bool:
+        """With every seed; one without a number is no lead."""
+        return bool(self.by) and all(value is not None and value > 0 for value in self.by.values())
+
+    def less(self, other: Lead) -> Lead:
+        """This lead less another, seed by seed."""
+        return Lead(differences(self.by, other.by))
+
+    def __str__(self) -> str:
+        """The mean and between what the seeds lie, rounded down, so that no lead looks larger than it is."""
+        found = spread(list(self.by.values()))
+        lost = sum(value is None for value in self.by.values())
+        without = f", {lost} of {len(self.by)} seeds without a number" if lost else ""
+        if found is None:
+            return f"no number{without}"
+        low, mean, high = (f"{down(value):g}" for value in (found.least, found.mean, found.greatest))
+        return f"{mean} ({low} to {high}{without})"
+
+
+def lead(
+    measurements: Sequence[Measurement], value: str, ahead: Setting, behind: Setting, *, scale: float = 1.0
+) -> Lead:
+    """scale · (value under `ahead` − value under `behind`), paired by seed; a scale of −1 where less is better."""
+    first, second = (by_seed(measurements, value, levels) for levels in (ahead, behind))
+    return Lead(differences(first, second, scale))
+
+
+def differences(
+    first: Mapping[int, float | None], second: Mapping[int, float | None], scale: float = 1.0
+) -> dict[int, float | None]:
+    """scale · (first − second) of every seed; None where one has no number."""
+    pairs = {seed: (first.get(seed), second.get(seed)) for seed in {**first, **second}}
+    return {seed: None if a is None or b is None else scale * (a - b) for seed, (a, b) in pairs.items()}
+
+
+def over(measurements: Sequence[Measurement]) -> str:
+    """What the numbers of leads in a verdict's text are."""
+    return f"mean (least to greatest) over {len({m.seed for m in measurements})} seeds"
+
+
+def by_seed(measurements: Sequence[Measurement], value: str, levels: Setting) -> dict[int, float | None]:
+    """A value under the one setting that has these levels, by seed."""
+    found: dict[int, float | None] = {}
+    for measurement in measurements:
+        if value in measurement.values and levels.items() <= measurement.setting.items():
+            assert measurement.seed not in found, "the levels fit one setting"
+            found[measurement.seed] = measurement.values[value]
+    return found
+
+
+def down(value: float, digits: int = 3) -> float:
+    """Rounded to so many significant digits, never up.
+
+    >>> down(0.12369), down(-0.12311)
+    (0.123, -0.124)
+    """
+    if value == 0 or not math.isfinite(value):
+        return value
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - digits + 1)
+    return math.floor(value / unit + 1e-9) * unit
+
+
+def up(value: float, digits: int = 3) -> float:
+    """Rounded to so many significant digits, never down."""
+    return -down(-value, digits)
