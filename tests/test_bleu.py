@@ -39,7 +39,7 @@ def test_every_text_needs_a_reference() -> None:
 
 
 def test_the_message_without_sacrebleu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
     with pytest.raises(MissingDependency, match=r"glassrun\[recipes\]"):
         bleu(["a"], ["a"], lowercase=False)
 

@@ -39,7 +39,7 @@ def bleu(translations: Sequence[str], references: Sequence[str], *, lowercase: b
     if len(translations) != len(references):
         raise DataError(f"expected a reference for each text, found {len(references)} for {len(translations)} texts")
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ModuleNotFoundError:
         raise MissingDependency("sacrebleu", "BLEU", extra="recipes") from None
     metric = BLEU(lowercase=lowercase)
