@@ -67,6 +67,21 @@ def test_every_seed_has_a_mark_and_every_lost_one_a_cross() -> None:
     assert sorted(crosses) == [1.0, 10.0]
 
 
+def test_a_series_without_any_number_is_crosses_alone() -> None:
+    lost = [Measurement({"warmup": "without", "rate": rate}, 1, {"loss": None}) for rate in (1.0, 10.0)]
+    axes = measured(lost, [Panel("loss", "rate", "warmup")]).axes[0]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"] == [1.0, 10.0]
+
+
+def test_names_are_not_joined_and_their_series_stand_beside_each_other() -> None:
+    axes = measured(MEASUREMENTS, [Panel("loss", "warmup", "rate")]).axes[0]
+    bars = {line.get_label(): line for line in axes.lines if line.get_marker() == "_"}
+    assert {line.get_linestyle() for line in bars.values()} == {"None"}
+    np.testing.assert_allclose(bars["1"].get_xdata(), [-0.15, 0.85])
+    np.testing.assert_allclose(bars["1"].get_ydata(), [0.6, 0.9])
+    np.testing.assert_allclose(bars["10"].get_xdata(), [0.15])
+
+
 def test_levels_that_are_names_and_shares_in_percent() -> None:
     figure = measured(MEASUREMENTS[:4], [Panel("loss", "warmup", where={"rate": 1.0}, percent=True, title="a $ title")])
     axes = figure.axes[0]

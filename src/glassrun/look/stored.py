@@ -56,7 +56,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture of some measurements: a mark for each seed, a line through the means.
+    """A picture of some measurements: a mark for each seed, a line through the means, or at them beside names.
 
     Arguments:
         y: which value.

@@ -27,6 +27,6 @@ def _figure(result: Stored) -> Figure:
         svg(measured(result.measurements, result.panels)),
         f"Studied with {len(result.seeds)} seeds",
         f"Claim: {result.claim.text} ({result.claim.source}.) {verdict}: {result.verdict.text}. {result.trained}. A "
-        f"mark for each seed ({seeds}), lines through the means; a cross at the upper edge for one without a number. "
+        f"mark for each seed ({seeds}), lines for the means; a cross at the upper edge for one without a number. "
         f"{result.command}, {result.date}, {_trained(result)}.",
     )

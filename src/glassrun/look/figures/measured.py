@@ -1,4 +1,4 @@
-"""What studies measured: a mark for each seed, and a line through the means."""
+"""What studies measured: a mark for each seed, and a line through the means, or at each where the levels are names."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _STYLES = ("-", "--", ":")  # the next one where the colours begin again
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MOST_IN_A_ROW = 3
 _HEIGHT = 2.7  # inches of a row
+_APART = 0.6  # of the place of a name, that its marks take
 _LETTERS_IN_AN_INCH = 9  # of the labels below an axis, with space between them
 
 
@@ -55,18 +56,22 @@ def _draw(axes: Any, panel: Panel, shown: Sequence[Measurement]) -> None:
     for number, name in enumerate(series):
         color, mark = LINES[number % len(LINES)], _MARKS[number % len(_MARKS)]
         own = {panel.by: name} if panel.by and name is not None else {}
+        beside = 0.0 if numeric else _APART * (number - (len(series) - 1) / 2) / len(series)
         means: list[tuple[float, float]] = []
         for level in levels:
             values = select(shown, panel.y, own | {panel.x: level})
             numbers = [scale * value for value in values if value is not None]
-            axes.plot([places[level]] * len(numbers), numbers, mark, color=color, markersize=4, markerfacecolor="none")
+            place = places[level] + beside
+            axes.plot([place] * len(numbers), numbers, mark, color=color, markersize=4, markerfacecolor="none")
             if len(numbers) < len(values):
-                missing.append((places[level], color))
+                missing.append((place, color))
             if (found := spread(values)) is not None:
-                means.append((places[level], scale * found.mean))
+                means.append((place, scale * found.mean))
         label = None if name is None else plain(f"{name:g}" if isinstance(name, float) else str(name))
-        style = _STYLES[number // len(LINES) % len(_STYLES)]
-        axes.plot(*zip(*means, strict=True), style, color=color, linewidth=1.4, marker=mark, markersize=0, label=label)
+        # A line would say that there is something between two names.
+        style = _STYLES[number // len(LINES) % len(_STYLES)] if numeric else "_"
+        x, y = [place for place, _ in means], [mean for _, mean in means]
+        axes.plot(x, y, style, color=color, linewidth=1.4, markersize=14, markeredgewidth=1.4, label=label)
     _label(axes, panel, levels, numeric=numeric)
     for place, color in missing:
         axes.plot([place], [0.98], "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
