@@ -3,7 +3,8 @@
     python studies/NAME.py [--seeds 1,2,3] [--set section.key=value]… [--out FILE] [--keep DIR] [--at-once N]
 
 `--set` goes into every training, so a study runs on other data or with other steps: its verdict then follows from
-those numbers. `--keep` is a folder for the runs; those that are complete there are not trained again.
+those numbers. `--keep` is a folder for the runs; those that are complete there are not trained again, and
+one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -188,10 +189,12 @@ def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:
 
 
 def _train(recipe: Recipe, out: Path, workers: int) -> Run:
-    if out.exists() and glassrun.load(out).status in ("complete", "stopped"):
-        return glassrun.load(out)
+    """The run there if it is complete or stopped; one that was interrupted goes on."""
     try:
-        return glassrun.train(recipe, out=out, workers=workers)
+        if not out.exists():
+            return glassrun.train(recipe, out=out, workers=workers)
+        run = glassrun.load(out)
+        return run if run.status == "stopped" else glassrun.resume(out, workers=workers)
     except NotFinite:
         return glassrun.load(out)
 
