@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
+from leads import lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
-from translating import answers, exact_match, thirds
+from translating import THIRDS, answers, exact_match, thirds
 
-from glassrun.look.stored import select, spread
 from glassrun.run import Run
 
 CLAIM = Claim(
@@ -18,7 +19,8 @@ CLAIM = Claim(
     source='Bahdanau et al. 2015, section 5.1; Cho et al. 2014, "On the Properties of Neural Machine Translation"',
 )
 MEMORIES = ("every position", "their mean")
-LENGTH, MEMORY, MATCH = "source tokens", "the decoder sees", "exact match"
+LENGTH, MEMORY = "sources", "the decoder sees"
+MATCH, TOKENS = "exact match", "source tokens"
 MODEL = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 64, "num_heads": 4, "d_ff": 128}
 
 
@@ -28,26 +30,24 @@ def trial(memory: str) -> Trial:
 
 
 def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:  # noqa: ARG001
+    """On the held-out pairs, by thirds of their sources' lengths; of one length, there is but one third."""
     assert run is not None, "every trial trains"
-    for length, part in thirds(answers(run)).items():
-        yield {LENGTH: length}, {MATCH: exact_match(part)}
+    parts = dict.fromkeys(THIRDS) if run.status == "stopped" else thirds(answers(run))
+    for length, part in parts.items():
+        tokens = fmean(answer.source_length for answer in part) if part else None
+        yield {LENGTH: length}, {MATCH: exact_match(part) if part else None, TOKENS: tokens}
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
-    """Every seed is better at the longest sources, and the mean lead is larger there than at the shortest."""
-    lengths = list(dict.fromkeys(m.setting[LENGTH] for m in measurements))
-    leads = {}
-    for length in lengths:
-        full, mean = (select(measurements, MATCH, {MEMORY: memory, LENGTH: length}) for memory in MEMORIES)
-        leads[length] = [a - b for a, b in zip(full, mean, strict=True) if a is not None and b is not None]
-    shortest, longest = spread(leads[lengths[0]]), spread(leads[lengths[-1]])
-    assert shortest is not None, "every run evaluates"
-    assert longest is not None, "every run evaluates"
+    """Every seed is better at the longest sources, and has a larger lead there than at the shortest."""
+    shortest, longest = (
+        lead(measurements, MATCH, *({MEMORY: memory, LENGTH: length} for memory in MEMORIES), scale=100.0)
+        for length in (THIRDS[0], THIRDS[-1])
+    )
     return Verdict(
-        longest.least > 0 and longest.mean > shortest.mean,
-        f"attention leads by {100 * longest.mean:.1f} points of exact match ({100 * longest.least:.1f} to "
-        f"{100 * longest.greatest:.1f} over {longest.count} seeds) at sources of {lengths[-1]} tokens, by "
-        f"{100 * shortest.mean:.1f} ({100 * shortest.least:.1f} to {100 * shortest.greatest:.1f}) at {lengths[0]}",
+        longest.always and longest.less(shortest).always,
+        f"{over(measurements)}: attention leads by {longest} points of exact match at the longest third of sources, "
+        f"by {shortest} at the shortest; the first lead is the larger one by {longest.less(shortest)}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paired import all_above, differences, told
+from leads import all_above, differences, told
 from seeing import held_out, last_losses
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paired import all_above, differences, minus, told
+from leads import all_above, differences, minus, told
 from seeing import few_images, held_out, trained_on
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 

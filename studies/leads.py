@@ -1,4 +1,4 @@
-"""One setting against another, seed by seed, for the verdicts of studies."""
+"""One setting against another, seed by seed, for the verdicts of studies; and how that is put into words."""
 
 from __future__ import annotations
 
@@ -22,21 +22,15 @@ class Lead:
     @property
     def always(self) -> bool:
         """With every seed; one without a number is no lead."""
-        return bool(self.by) and all(value is not None and value > 0 for value in self.by.values())
+        return all_above(list(self.by.values()))
 
     def less(self, other: Lead) -> Lead:
         """This lead less another, seed by seed."""
-        return Lead(differences(self.by, other.by))
+        return Lead(_less(self.by, other.by))
 
     def __str__(self) -> str:
         """The mean and between what the seeds lie, rounded down, so that no lead looks larger than it is."""
-        found = spread(list(self.by.values()))
-        lost = sum(value is None for value in self.by.values())
-        without = f", {lost} of {len(self.by)} seeds without a number" if lost else ""
-        if found is None:
-            return f"no number{without}"
-        low, mean, high = (f"{down(value):g}" for value in (found.least, found.mean, found.greatest))
-        return f"{mean} ({low} to {high}{without})"
+        return told(list(self.by.values()))
 
 
 def lead(
@@ -44,15 +38,21 @@ def lead(
 ) -> Lead:
     """scale · (value under `ahead` − value under `behind`), paired by seed; a scale of −1 where less is better."""
     first, second = (by_seed(measurements, value, levels) for levels in (ahead, behind))
-    return Lead(differences(first, second, scale))
+    return Lead(_less(first, second, scale))
 
 
-def differences(
+def differences(measurements: Sequence[Measurement], value: str, first: Setting, second: Setting) -> list[float | None]:
+    """The value under the first setting minus that under the second, of each seed."""
+    return list(lead(measurements, value, first, second).by.values())
+
+
+def _less(
     first: Mapping[int, float | None], second: Mapping[int, float | None], scale: float = 1.0
 ) -> dict[int, float | None]:
     """scale · (first − second) of every seed; None where one has no number."""
     pairs = {seed: (first.get(seed), second.get(seed)) for seed in {**first, **second}}
-    return {seed: None if a is None or b is None else scale * (a - b) for seed, (a, b) in pairs.items()}
+    found = {seed: minus(*pair) for seed, pair in pairs.items()}
+    return {seed: None if value is None else scale * value for seed, value in found.items()}
 
 
 def over(measurements: Sequence[Measurement]) -> str:
@@ -85,3 +85,27 @@ def down(value: float, digits: int = 3) -> float:
 def up(value: float, digits: int = 3) -> float:
     """Rounded to so many significant digits, never down."""
     return -down(-value, digits)
+
+
+def minus(a: float | None, b: float | None) -> float | None:
+    """a − b; None where one of them has no number."""
+    return None if a is None or b is None else a - b
+
+
+def all_above(values: Sequence[float | None], bound: float = 0.0) -> bool:
+    """Whether every seed has a number and it is larger; one without a number supports nothing."""
+    return bool(values) and all(value is not None and value > bound for value in values)
+
+
+def told(values: Sequence[float | None], *, scale: float = 1.0) -> str:
+    """The mean and, in brackets, between what the seeds lie, rounded down; how many have no number.
+
+    Three significant digits, so that what is small but not zero does not read as zero.
+    """
+    found = spread(values)
+    lost = sum(value is None for value in values)
+    without = f"; {lost} of {len(values)} seeds without a number" if lost else ""
+    if found is None:
+        return f"no number{without}"
+    mean, least, greatest = (f"{down(scale * number):g}" for number in (found.mean, found.least, found.greatest))
+    return f"{mean} ({least} to {greatest}{without})"

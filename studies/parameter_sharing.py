@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
-from paired import all_above, by_seed, differences, minus, told
+from leads import all_above, by_seed, differences, minus, told
 from seeing import few_images, held_out, held_out_images, logits, taken, trained_on
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor, nn

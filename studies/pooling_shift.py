@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from paired import all_above, by_seed, minus, told
+from leads import all_above, by_seed, minus, told
 from seeing import held_out_images, logits
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor

@@ -13,6 +13,7 @@ from glassrun.tasks.base import logits_of
 from glassrun.tasks.translate import Translate
 
 _BATCH = 128
+THIRDS = ("shortest third", "middle third", "longest third")
 
 Forward = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -82,13 +83,12 @@ def token_accuracy(found: Sequence[Answer]) -> float:
 
 
 def thirds(found: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """The answers to the shortest, middle and longest third of the sources, named by their lengths."""
+    """The answers by the length of their source; equal lengths stay together, so a third is not always just that."""
     lengths = sorted(answer.source_length for answer in found)
     low, high = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
-    high = max(high, low + 1)
-    parts = {
-        f"{low} or fewer": [answer for answer in found if answer.source_length <= low],
-        f"{low + 1} to {high}": [answer for answer in found if low < answer.source_length <= high],
-        f"{high + 1} or more": [answer for answer in found if answer.source_length > high],
-    }
-    return {name: part for name, part in parts.items() if part}
+    parts = (
+        [answer for answer in found if answer.source_length <= low],
+        [answer for answer in found if low < answer.source_length <= high],
+        [answer for answer in found if answer.source_length > max(low, high)],
+    )
+    return dict(zip(THIRDS, parts, strict=True))

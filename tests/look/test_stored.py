@@ -11,7 +11,7 @@ from glassrun.look import stored
 from glassrun.look.exhibits.studies import with_studies
 from glassrun.look.figures.measured import measured
 from glassrun.look.page import Part
-from glassrun.look.stored import Claim, Measurement, Panel, Spread, Stored, Verdict, decode, results, spread
+from glassrun.look.stored import Claim, Measurement, Panel, Spread, Stored, Verdict, decode, results, select, spread
 
 LOSSES = {
     ("with", 1.0): [0.5, 0.7],
@@ -40,7 +40,7 @@ RESULT = Stored(
 
 def test_the_file_gives_the_result_back() -> None:
     assert decode(RESULT.encode()) == RESULT
-    assert RESULT.of("loss", warmup="with", rate=10.0) == [0.25, 0.35]
+    assert select(RESULT.measurements, "loss", {"warmup": "with", "rate": 10.0}) == [0.25, 0.35]
     with pytest.raises(ValueError, match="JSON"):  # what JSON cannot say is None, and no NaN
         Stored(**(vars(RESULT) | {"seconds": float("nan")})).encode()
 

@@ -9,7 +9,7 @@ import pytest
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 
 import glassrun as api
-from glassrun.look.stored import Stored, decode
+from glassrun.look.stored import Stored, decode, select
 from glassrun.run import Run
 
 CLAIM = Claim("larger", "attention", "Twice a number is larger than the number.", "arithmetic")
@@ -42,7 +42,7 @@ def test_every_setting_with_every_seed(tmp_path: Path, capsys: pytest.CaptureFix
     assert [(m.setting["factor"], m.seed, m.values["value"]) for m in result.measurements] == [
         (factor, seed, factor * seed) for factor in (1.0, 2.0) for seed in (1, 2, 3)
     ]
-    assert result.of("value", factor=2.0, part="all") == [2.0, 4.0, 6.0]
+    assert select(result.measurements, "value", {"factor": 2.0, "part": "all"}) == [2.0, 4.0, 6.0]
     assert result.command == "python studies/larger.py"
     assert decode((tmp_path / "new" / "larger.json").read_text()) == result
     said = capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_no_lead_where_a_seed_is_equal_behind_or_without_a_number(other: list[fl
 
 def test_a_lead_of_nothing_is_none() -> None:
     assert not Lead({}).always
-    assert str(Lead({5: None})) == "no number, 1 of 1 seeds without a number"
+    assert str(Lead({5: None})) == "no number; 1 of 1 seeds without a number"
 
 
 def test_no_lead_is_rounded_in_its_favour() -> None:

@@ -112,10 +112,6 @@ class Stored:
     seconds: float
     date: str
 
-    def of(self, value: str, **levels: Level) -> list[float | None]:
-        """A value of every seed under the settings that have these levels; an underscore stands for a space."""
-        return select(self.measurements, value, {name.replace("_", " "): level for name, level in levels.items()})
-
     def encode(self) -> str:
         """The file's text."""
         return json.dumps({"format": _FORMAT} | asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
