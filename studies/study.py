@@ -3,8 +3,8 @@
     python studies/NAME.py [--seeds 1,2,3] [--set section.key=value]… [--out FILE] [--keep DIR] [--at-once N]
 
 `--set` goes into every training, so a study runs on other data or with other steps: its verdict then follows from
-those numbers. `--keep` is a folder for the runs; those that are complete there are not trained again, and
-one that was interrupted goes on.
+those numbers. `--keep` is a folder for the runs; those that are complete there are not trained again, unless a model
+of the studies has changed since, and one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import glassrun
 from glassrun import config
 from glassrun.config import Recipe
-from glassrun.digest import digest_value
+from glassrun.digest import digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, NotFinite
 from glassrun.look.stored import (
     Claim,
@@ -118,7 +118,7 @@ def run_study(
         verdict=verdict,
         command=" ".join(["python", f"studies/{claim.name}.py", *_repeated(given, seeds)]),
         seeds=given.seeds,
-        trained=trained,
+        trained=trained + ("; changed: " + ", ".join(given.set) if given.set else ""),
         machine={"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "torch": _torch_version()},
         seconds=round(sum(seconds for _, seconds in found), 1),
         date=date.today().isoformat(),
@@ -185,7 +185,12 @@ def _measured(
 def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:
     """A run's own: by all of its recipe, for the contract's digest leaves out where data lie, and so which they are."""
     prepared = dict(trial.setting) if trial.prepare else {}
-    return f"{digest_value([recipe.plain(), prepared])[:16]}-{trial.workers}-{seed}-{trial.copy}"
+    return f"{digest_value([recipe.plain(), prepared, _variants()])[:16]}-{trial.workers}-{seed}-{trial.copy}"
+
+
+def _variants() -> list[str]:
+    """What the studies' own models are: a run of a model that was changed since is not used again."""
+    return [digest_bytes(path.read_bytes()) for path in sorted(Path(__file__).parent.glob("*variants.py"))]
 
 
 def _train(recipe: Recipe, out: Path, workers: int) -> Run:
