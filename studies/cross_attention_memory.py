@@ -19,7 +19,7 @@ CLAIM = Claim(
     exhibit="self-and-cross-attention",
     text="What a decoder writes follows the encoder's memory, which it sees by cross-attention alone: without it, or "
     "with another source's, it no longer writes its target, and with another source's it writes that one's target.",
-    source="Vaswani et al. 2017, section 3.2.3; Bahdanau et al. 2015",
+    source="Vaswani et al. 2017, section 3.2.3; Bahdanau et al. 2015, section 3.1",
 )
 MEMORY, AGAINST = "memory", "compared with"
 OWN, OTHER, ZERO = "its own", "another source's", "zeros"
@@ -116,9 +116,9 @@ def changed(memory: Tensor, mask: Tensor, kind: str, partner: Tensor) -> tuple[T
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
-    """With every seed three things hold: the target has fewer nats with its own memory than with zeros, and fewer than
-    with another source's; and what is written with another source's memory agrees with that one's target in more tokens
-    than with its own.
+    """With every seed these things hold: the target has fewer nats with its own memory than with zeros, and fewer than
+    with another source's, and is written as a whole more often than with either; and what is written with another
+    source's memory is that one's target more often than its own, as a whole and in single tokens.
     """
     own = {AGAINST: OWN_TARGET}
     zeros, others = (
@@ -126,12 +126,17 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     )
     follows = lead(measurements, AGREE, {MEMORY: OTHER, AGAINST: OTHER_TARGET}, own | {MEMORY: OTHER}, scale=100.0)
     matches = lead(measurements, MATCH, {MEMORY: OTHER, AGAINST: OTHER_TARGET}, own | {MEMORY: OTHER}, scale=100.0)
+    without, changed_over = (
+        lead(measurements, MATCH, own | {MEMORY: OWN}, own | {MEMORY: memory}, scale=100.0) for memory in (ZERO, OTHER)
+    )
     return Verdict(
-        all(part.always for part in (zeros, others, follows)),
+        all(part.always for part in (zeros, others, follows, matches, without, changed_over)),
         f"{over(measurements)}: "
         f"with its own memory the target has fewer nats a token than with zeros by {zeros}, than with another source's "
-        f"by {others}; what is written with another source's memory agrees in more tokens with that one's target than "
-        f"with its own, in points of percent by {follows}, and is it as a whole more often by {matches}",
+        f"by {others}, and is written as a whole more often, in points of percent, than with zeros by {without}, than "
+        f"with another source's by {changed_over}; what is written with another source's memory agrees in more tokens "
+        f"with that one's target than with its own, in points of percent by {follows}, and is it as a whole more often "
+        f"by {matches}",
     )
 
 

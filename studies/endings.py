@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isfinite
 from statistics import fmean
 
@@ -18,7 +17,14 @@ def final_loss(run: Run) -> float | None:
 
 
 def held_out(run: Run, metric: str) -> float | None:
-    """A metric after the last step, on the test split where there is one, else on the validation split."""
-    last = {line["split"]: line for line in run.metrics if line["step"] == len(run.ledger)}
-    found: Mapping[str, float | None] = last.get("test") or last.get("validation") or {}
-    return found.get(metric)
+    """A mean over examples after the last step, over all that were not trained on: validation and test together.
+
+    Nothing is chosen by the validation split in these studies, so it is as good as the other. None where the run
+    stopped, or a number is missing.
+    """
+    parts = [line for line in run.metrics if line["step"] == run.recipe.train.steps]
+    if run.status != "complete" or not parts or any(part[metric] is None for part in parts):
+        return None
+    return sum(float(part[metric]) * int(part["examples"]) for part in parts) / sum(
+        int(part["examples"]) for part in parts
+    )

@@ -17,7 +17,8 @@ CLAIM = Claim(
     exhibit="feed-forward-network",
     text="A Transformer needs its feed-forward networks, wide and not linear: with d_ff = d_model, without the "
     "activation, or without the networks its loss is higher, also where more attention layers have as many parameters.",
-    source="Vaswani et al. 2017, section 3.3; Dong et al. 2021; Geva et al. 2021",
+    source='Vaswani et al. 2017, section 3.3; Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value '
+    'Memories"',
 )
 KIND, LOSS, BITS, PARAMETERS = "feed-forward network", "loss", "bits per character", "parameters"
 STEPS = 800

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 CLAIM = Claim(
     name="heads",
     exhibit="multi-head-attention",
-    text="Four heads learn more than one head of the same total width, and each learns to look elsewhere: after "
-    "training, the heads of a layer are farther apart than before it.",
+    text="Four heads learn faster than one head of the same total width; and after training, the heads of a layer look "
+    "at different places more than before it.",
     source="Vaswani et al. 2017, sections 3.2.2 and 6.2",
 )
 HEADS = (1, 2, 4, 8)
@@ -122,5 +122,5 @@ if __name__ == "__main__":
         judge,
         [Panel(LOSS, NUMBER), Panel(MATCH, NUMBER, percent=True), Panel(APART, NUMBER, WHEN)],
         trained="An encoder-decoder of 2 + 2 layers, d_model 64, on the sentences of a small grammar, "
-        f"{STEPS} steps: before it has learned them",
+        f"{STEPS} steps at a rate of 4e-3: before it has learned them",
     )

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import glassrun
 from glassrun import predict
 from glassrun.data.text import read_text
 from glassrun.errors import GlassrunError
-from glassrun.record.environment import cpu_model
 from glassrun.run import Run
 
 STORED = Path(__file__).parent / "recipes.json"
@@ -139,6 +138,7 @@ def measured(name: str, folder: Path, out: Path | None) -> Row:
     values = target.data(folder)
     out = out or Path("runs") / name
     run = glassrun.resume(out, hear=_say) if out.exists() else glassrun.train(name, values, out=out, hear=_say)
+    environment = run.folder.header["environment"]
     settings = "".join(f" --set {key}={value.replace(str(folder) + os.sep, '')}" for key, value in values.items())
     return Row(
         recipe=name,
@@ -146,9 +146,9 @@ def measured(name: str, folder: Path, out: Path | None) -> Row:
         result=target.measure(run, folder),
         reference=target.reference,
         minutes=_minutes(run),
-        hardware=f"{len(os.sched_getaffinity(0))} cores of {cpu_model()}",
+        hardware=f"{environment['cpus']} cores of {environment['numerics']['cpu']}",
         chain=run.ledger[-1].chain,
-        date=date.today().isoformat(),
+        date=str(run.folder.header["sessions"][-1]["started"])[:10],
         commands=[f"glassrun train {name}{settings.replace(str(folder), 'fashion-mnist')}", *target.more],
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from glassrun import config
 from glassrun.config import Recipe
 from glassrun.data.pixels import LabelledImages
+from glassrun.errors import ConfigError
 from glassrun.keys import derive
 from glassrun.run import Run
 from glassrun.tasks.base import logits_of
@@ -34,40 +35,13 @@ class Score:
     accuracy: float | None
 
 
-def held_out(run: Run) -> Score:
-    """On all images that were not trained on, as the run's last evaluation has it: validation and test together.
-
-    Nothing is chosen by the validation images in these studies, so they are as good as the others.
-    """
-    last = run.recipe.train.steps
-    parts = [line for line in run.metrics if line["step"] == last]
-    count = sum(part["examples"] for part in parts)
-    if run.status != "complete" or not count:
-        return Score(None, None)
-
-    def mean(name: str) -> float | None:
-        values = [(part[name], part["examples"]) for part in parts]
-        return None if any(value is None for value, _ in values) else sum(v * n for v, n in values) / count
-
-    return Score(mean("loss"), mean("accuracy"))
-
-
 def trained_on(run: Run) -> Score:
-    """On the first training images, in evaluation mode, without augmentation."""
+    """On training images, in evaluation mode, without augmentation."""
     if run.status != "complete":
         return Score(None, None)
     images, labels = taken(run.dataset.splits["train"], MOST)
     loss, accuracy = cross_entropy_and_accuracy(logits(run.model, images), labels)
     return Score(loss if np.isfinite(loss) else None, accuracy)
-
-
-def last_losses(run: Run) -> float | None:
-    """The mean training loss of the last tenth of the steps; None for a run that was stopped."""
-    losses = [line.step.loss for line in run.ledger]
-    if run.status != "complete":
-        return None
-    last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last)
 
 
 def shares(run: Run) -> Tensor:
@@ -87,8 +61,9 @@ def held_out_images(run: Run, most: int = MOST) -> tuple[Tensor, Tensor]:
 
 
 def taken(split: LabelledImages, most: int) -> tuple[Tensor, Tensor]:
-    """The first images of a split and their classes."""
-    examples = [split.example(index, 0) for index in range(min(most, len(split)))]
+    """Images of a split, spread evenly over it (a folder is in the order of its classes), and their classes."""
+    count = min(most, len(split))
+    examples = [split.example(place * len(split) // count, 0) for place in range(count)]
     images = torch.from_numpy(np.stack([example["image"] for example in examples]))
     return images, torch.tensor([example["label"] for example in examples])
 
@@ -115,7 +90,8 @@ def few_images(count: int | None) -> Callable[[Recipe, Path], Recipe]:
 
     def prepare(recipe: Recipe, place: Path) -> Recipe:
         dataset = load_data(recipe)
-        assert dataset.encoding.target == "class", "images are chosen by their classes"
+        if dataset.encoding.target != "class" or dataset.facts["num_classes"] > 256:
+            raise ConfigError(f"recipe {recipe.name}: images are chosen by their classes; expected at most 256 of them")
         place.mkdir(parents=True, exist_ok=True)
         data: dict[str, Any] = {"source": "images", "augment": recipe.plain()["data"].get("augment", [])}
         for name, split in dataset.splits.items():

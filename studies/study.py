@@ -3,7 +3,8 @@
     python studies/NAME.py [--seeds 1,2,3] [--set section.key=value]… [--out FILE] [--keep DIR] [--at-once N]
 
 `--set` goes into every training, so a study runs on other data or with other steps: its verdict then follows from
-those numbers. `--keep` is a folder for the runs; those that are complete there are not trained again, unless a model
+those numbers. With other seeds or settings than its own it writes NAME.json here, in place of the result that glassrun
+shows. `--keep` is a folder for the runs; those that are complete there are not trained again, unless a model
 of the studies has changed since, and one that was interrupted goes on.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,8 @@ import glassrun
 from glassrun import config
 from glassrun.config import Recipe
 from glassrun.digest import digest_bytes, digest_value
-from glassrun.errors import BadInput, ConfigError, NotFinite
+from glassrun.errors import BadInput, ConfigError, GlassrunError, NotFinite
+from glassrun.look import sharing_study
 from glassrun.look.stored import (
     Claim,
     Measurement,
@@ -42,6 +45,13 @@ from glassrun.record.environment import cpu_model
 from glassrun.run import Run
 
 SEEDS = (1, 2, 3)
+FEWEST_SEEDS = 3
+# Measuring loads models, which is not for several threads at once; trainings are processes of their own.
+_measuring = threading.Lock()
+# Where the studies' own models and data are made: a run of such as have changed since is not used again.
+_HERE = Path(__file__).parent
+_MADE = [*sorted(_HERE.glob("*variants.py")), _HERE / "seeing.py", Path(sharing_study.__file__)]
+_CODE = [digest_bytes(path.read_bytes()) for path in _MADE]
 Values = Mapping[str, float | None]
 
 
@@ -102,15 +112,20 @@ def run_study(
         if overrides and all(trial.recipe is None for trial in trials):
             raise ConfigError("nothing is trained here, so --set would be ignored")
         jobs = [(trial, seed, _recipe(trial, seed, overrides)) for trial in trials for seed in given.seeds]
-    except BadInput as error:
+        _check_different(jobs, overrides)
+        print(f"{claim.name}: {claim.text}\n{len(jobs)} trainings of {len(trials)} settings, seeds {given.seeds}\n")
+        with TemporaryDirectory() as scratch, ThreadPoolExecutor(given.at_once) as pool:
+            runs = Path(given.keep or scratch) / claim.name
+            found = list(pool.map(lambda job: _measured(*job, runs, measure), jobs))
+    except GlassrunError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{claim.name}: {claim.text}\n{len(jobs)} trainings of {len(trials)} settings, seeds {given.seeds}\n")
-    with TemporaryDirectory() as scratch, ThreadPoolExecutor(given.at_once) as pool:
-        runs = Path(given.keep or scratch) / claim.name
-        found = list(pool.map(lambda job: _measured(*job, runs, measure), jobs))
+        sys.exit(2 if isinstance(error, BadInput) else 1)
     measurements = [measurement for part, _ in found for measurement in part]
     verdict = judge(measurements)
+    if len(given.seeds) < FEWEST_SEEDS:
+        verdict = Verdict(False, f"fewer than {FEWEST_SEEDS} seeds decide nothing; {verdict.text}")
+    own = given.seeds == list(seeds) and not given.set
+    out = given.out or (folder() / f"{claim.name}.json" if own else Path(f"{claim.name}.json"))
     result = Stored(
         claim=claim,
         measurements=measurements,
@@ -124,9 +139,9 @@ def run_study(
         date=date.today().isoformat(),
     )
     _print(result)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(result.encode(), encoding="utf-8")
-    print(f"\nwritten: {given.out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(result.encode(), encoding="utf-8")
+    print(f"\nwritten: {out}")
     return result
 
 
@@ -134,14 +149,30 @@ def _parse(claim: Claim, seeds: Sequence[int], arguments: Sequence[str] | None) 
     parser = argparse.ArgumentParser(description=claim.text)
     parser.add_argument("--seeds", type=_numbers, default=list(seeds), metavar="A,B,C")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--out", type=Path, default=folder() / f"{claim.name}.json", metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs there; complete ones are used again")
     parser.add_argument("--at-once", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     return parser.parse_args(arguments)
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    numbers = [int(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text} names a seed twice")
+    return numbers
+
+
+def _check_different(jobs: Sequence[tuple[Trial, int, Recipe | None]], overrides: Mapping[str, Any]) -> None:
+    """Refuse what would make trainings alike that are to be compared.
+
+    Raises:
+        ConfigError: the overrides do.
+    """
+    if "seed" in overrides:
+        raise ConfigError("--set seed would give every training the same one; expected --seeds A,B,C")
+    names = [_folder_name(trial, seed, recipe) for trial, seed, recipe in jobs if recipe is not None]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--set {', '.join(overrides)} makes settings alike that this study compares")
 
 
 def _repeated(given: argparse.Namespace, seeds: Sequence[int]) -> list[str]:
@@ -170,14 +201,15 @@ def _measured(
         out = runs / _folder_name(trial, seed, recipe)
         chosen = trial.prepare(recipe, out.with_name(f"{out.name}-data")) if trial.prepare else recipe
         run = _train(chosen, out, trial.workers)
-    rows = [
-        Measurement(
-            dict(trial.setting) | dict(more), seed, dict(values), run.ledger[-1].chain if run and run.ledger else ""
-        )
-        for more, values in measure(run, trial, seed)
-    ]
+    with _measuring:
+        rows = [
+            Measurement(
+                dict(trial.setting) | dict(more), seed, dict(values), run.ledger[-1].chain if run and run.ledger else ""
+            )
+            for more, values in measure(run, trial, seed)
+        ]
     words = ", ".join(f"{name} {level}" for name, level in trial.setting.items())
-    first = ", ".join(f"{name} {_number(value)}" for name, value in rows[0].values.items())
+    first = ", ".join(f"{name} {_number(value)}" for row in rows[:1] for name, value in row.values.items())
     print(f"{words}, seed {seed}: {first} ({time.monotonic() - begin:.0f} s)")
     return rows, sum(line.seconds for line in run.ledger) if run else 0.0
 
@@ -185,12 +217,7 @@ def _measured(
 def _folder_name(trial: Trial, seed: int, recipe: Recipe) -> str:
     """A run's own: by all of its recipe, for the contract's digest leaves out where data lie, and so which they are."""
     prepared = dict(trial.setting) if trial.prepare else {}
-    return f"{digest_value([recipe.plain(), prepared, _variants()])[:16]}-{trial.workers}-{seed}-{trial.copy}"
-
-
-def _variants() -> list[str]:
-    """What the studies' own models are: a run of a model that was changed since is not used again."""
-    return [digest_bytes(path.read_bytes()) for path in sorted(Path(__file__).parent.glob("*variants.py"))]
+    return f"{digest_value([recipe.plain(), prepared, _CODE])[:16]}-{trial.workers}-{seed}-{trial.copy}"
 
 
 def _train(recipe: Recipe, out: Path, workers: int) -> Run:

@@ -4,7 +4,7 @@ step moves the parameters."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, log, sqrt
+from math import isfinite, log
 from statistics import fmean
 
 import torch
@@ -12,6 +12,7 @@ from endings import final_loss, held_out
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 
 from glassrun.look.stored import select, spread
+from glassrun.models.registry import build
 from glassrun.run import Run
 from glassrun.tasks.translate import Translate
 
@@ -23,12 +24,13 @@ CLAIM = Claim(
     'Beyond", sections 3 and 4',
 )
 RATE, START, STEP = "peak rate", "start", "step"
-WARMUP, WITHOUT, RADAM = "warmup", "no warmup", "no warmup, RAdam"
+WARMUP, SHORT, WITHOUT, RADAM = "warmup", "short warmup", "no warmup", "no warmup, RAdam"
+STARTS = (WARMUP, SHORT, WITHOUT, RADAM)
 LOSS, MATCH, ENTROPY = "final training loss", "exact match", "entropy of a token by itself"
-MOVED, IN_RATES = "norm of the update", "update per parameter, in rates"
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+MOVED, VARIANCE = "norm of the update", "variance of the update over the parameters, in squared rates"
+RATES = (1e-3, 4e-3, 8e-3)
 SHOWN_RATE = 4e-3
-STEPS, WARMUP_STEPS = 400, 100
+STEPS, WARMUP_STEPS, SHORT_STEPS = 400, 100, 25
 EARLY = 10  # steps
 _SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 300)
 _EXAMPLES = 4096  # whose tokens are counted
@@ -55,7 +57,10 @@ def trial(rate: float, start: str) -> Trial:
     overrides = {
         "model": MODEL,
         "optimizer": optimizer,
-        "schedule": {"kind": "warmup-cosine", "warmup_steps": WARMUP_STEPS if start == WARMUP else 0},
+        "schedule": {
+            "kind": "warmup-cosine",
+            "warmup_steps": {WARMUP: WARMUP_STEPS, SHORT: SHORT_STEPS}.get(start, 0),
+        },
         "batch": {"size": 32, "shards": 1, "evaluation_size": 256},
         "train.steps": STEPS,
         "record.update_norm": True,
@@ -76,12 +81,15 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
             f"{MOVED}, mean of the first {EARLY}": fmean(early) if early else None,
         },
     )
-    parameters = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
+    # Not the trained ones: a run that stopped may have no checkpoint.
+    model = build(run.recipe.model, run.dataset.facts, seed)
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     for line, move in zip(run.ledger, moves, strict=True):
         if line.step.step in _SHOWN_STEPS and move is not None and isfinite(move) and line.step.learning_rate > 0:
             yield (
                 {STEP: line.step.step},
-                {MOVED: move, IN_RATES: move / line.step.learning_rate / sqrt(parameters)},
+                # The mean over the parameters, whose signs are mixed, is taken as zero.
+                {MOVED: move, VARIANCE: (move / line.step.learning_rate) ** 2 / parameters},
             )
 
 
@@ -106,6 +114,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     entropy of a token by itself, which needs no attention and no source, down to the lowest final loss of all runs.
     """
     runs = [found for found in measurements if LOSS in found.values]
+    steps = [found for found in measurements if STEP in found.setting]
     known = [loss for loss in select(runs, LOSS, {}) if loss is not None]
     uninformed = fmean(found for found in select(runs, ENTROPY, {}) if found is not None)
     best = min(known, default=uninformed)
@@ -117,18 +126,18 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
         return [loss is None or loss > limit for loss in select(runs, LOSS, {RATE: rate, START: start})]
 
     rates = sorted({float(found.setting[RATE]) for found in runs})
-    lost = {rate: {start: sum(failed(rate, start)) for start in (WARMUP, WITHOUT, RADAM)} for rate in rates}
+    lost = {rate: {start: sum(failed(rate, start)) for start in STARTS} for rate in rates}
     count = {rate: len(failed(rate, WITHOUT)) for rate in rates}
     decisive = [rate for rate in rates if lost[rate][WARMUP] == 0 and 2 * lost[rate][WITHOUT] > count[rate]]
     never_worse = all(found[WARMUP] <= found[WITHOUT] for found in lost.values())
     shown = "; ".join(
         f"{rate:g}: {found[WITHOUT]} of {count[rate]} ({_losses(runs, rate, WITHOUT)}), with warmup {found[WARMUP]} "
-        f"({_losses(runs, rate, WARMUP)}), with RAdam {found[RADAM]}"
+        f"({_losses(runs, rate, WARMUP)}), with a short one {found[SHORT]}, with RAdam {found[RADAM]}"
         for rate, found in lost.items()
     )
     return Verdict(
         bool(decisive) and never_worse,
-        f"failed without warmup, with a final loss over {limit:.3g}, at a peak rate of {shown}. {_early(runs, rates)}",
+        f"failed without warmup, with a final loss over {limit:.3g}, at a peak rate of {shown}. {_early(runs, steps)}",
     )
 
 
@@ -137,41 +146,37 @@ def _losses(runs: Sequence[Measurement], rate: float, start: str) -> str:
     return "no loss" if found is None else f"loss {found.least:.3g} to {found.greatest:.3g}"
 
 
-def _early(runs: Sequence[Measurement], rates: Sequence[float]) -> str:
-    """How much farther the first steps go without warmup, over all rates and seeds."""
-    name = f"{MOVED}, mean of the first {EARLY}"
-    ratios = [
-        without / warm
-        for rate in rates
-        for without, warm in zip(
-            select(runs, name, {RATE: rate, START: WITHOUT}),
-            select(runs, name, {RATE: rate, START: WARMUP}),
-            strict=True,
-        )
-        if without is not None and warm
-    ]
-    found = spread(ratios)
-    if found is None:
-        return "No update was recorded"
+def _early(runs: Sequence[Measurement], steps: Sequence[Measurement]) -> str:
+    """Adam's first steps: how far they go, and how much one parameter's differ from another's."""
+    parts = []
+    for start in (WITHOUT, WARMUP):
+        moves = spread(select(runs, f"{MOVED}, mean of the first {EARLY}", {START: start, RATE: SHOWN_RATE}))
+        if moves is not None:
+            parts.append(f"{start} {moves.mean:.3g} ({moves.least:.3g} to {moves.greatest:.3g})")
+    variances = []
+    for step in (1, 100):
+        found = spread(select(steps, VARIANCE, {START: WITHOUT, STEP: step}))
+        if found is not None:
+            variances.append(f"{found.mean:.2g} at step {step}")
     return (
-        f"Without warmup the first {EARLY} updates are {found.mean:.3g} times as long ({found.least:.3g} to "
-        f"{found.greatest:.3g})"
+        f"At {SHOWN_RATE:g} the first {EARLY} updates have a mean norm of {', '.join(parts) or 'nothing'}; without "
+        f"warmup their variance over the parameters, in squared rates, is {', '.join(variances) or 'not known'}"
     )
 
 
 if __name__ == "__main__":
     run_study(
         CLAIM,
-        [trial(rate, start) for rate in RATES for start in (WARMUP, WITHOUT, RADAM)],
+        [trial(rate, start) for rate in RATES for start in STARTS],
         measure,
         judge,
         [
             Panel(LOSS, RATE, START, log_x=True),
             Panel(MOVED, STEP, START, {RATE: SHOWN_RATE}, f"peak rate {SHOWN_RATE:g}", log_x=True, log_y=True),
-            Panel(IN_RATES, STEP, START, {RATE: SHOWN_RATE}, f"peak rate {SHOWN_RATE:g}", log_x=True, log_y=True),
+            Panel(VARIANCE, STEP, START, {RATE: SHOWN_RATE}, f"peak rate {SHOWN_RATE:g}", log_x=True, log_y=True),
         ],
         seeds=(1, 2, 3, 4, 5),
         trained="An encoder-decoder of 4 + 4 post-norm layers, d_model 64, on the sentences of a small grammar, "
-        f"{STEPS} steps of 32 pairs, by Adam without clipping, decay or dropout; warmup over {WARMUP_STEPS} steps or "
-        "none, then half a cosine",
+        f"{STEPS} steps of 32 pairs, by Adam without clipping, decay or dropout; warmup over {WARMUP_STEPS} steps, "
+        f"over {SHORT_STEPS} or none, then half a cosine",
     )

@@ -11,14 +11,20 @@ from variants import encoder_decoder
 from glassrun.look.stored import Measurement
 from glassrun.models.encoder_decoder import EncoderDecoder
 
+Four = tuple[float | None, float | None, float | None, float | None]
 
-def found(*seeds: tuple[float | None, float | None, float | None, float | None]) -> list[Measurement]:
-    """Of each seed the exact match with attention and with the mean at the shortest, then at the longest third."""
+
+def found(*seeds: Four, tokens: Four | None = None) -> list[Measurement]:
+    """Of each seed the exact match with attention and with the mean at the shortest, then at the longest third; and the
+    token accuracy, by default the same."""
     return [
-        Measurement({study.MEMORY: memory, study.LENGTH: length}, seed, {study.MATCH: value})
+        Measurement({study.MEMORY: memory, study.LENGTH: length}, seed, {study.MATCH: value, study.ACCURACY: accuracy})
         for seed, values in enumerate(seeds, 1)
-        for (memory, length), value in zip(
-            [(memory, length) for length in (THIRDS[0], THIRDS[-1]) for memory in study.MEMORIES], values, strict=True
+        for (memory, length), value, accuracy in zip(
+            [(memory, length) for length in (THIRDS[0], THIRDS[-1]) for memory in study.MEMORIES],
+            values,
+            tokens or values,
+            strict=True,
         )
     ]
 
@@ -29,6 +35,7 @@ def found(*seeds: tuple[float | None, float | None, float | None, float | None])
         (found((1.0, 0.9, 1.0, 0.5), (0.9, 0.8, 0.9, 0.6)), True),
         (found((1.0, 0.9, 1.0, 0.5), (0.9, 0.5, 0.9, 0.6)), False),  # the second seed leads by less at long ones
         (found((1.0, 0.9, 1.0, 0.5), (0.2, 0.8, 0.5, 0.6)), False),  # the second does not lead at long ones
+        (found((1.0, 0.9, 1.0, 0.5), tokens=(1.0, 0.95, 1.0, 0.95)), False),  # tokens alike: only the length tells
         (found((1.0, 0.9, 1.0, 0.5), (None, 0.5, None, 0.6)), False),  # a seed without a number supports nothing
     ],
 )
@@ -38,8 +45,8 @@ def test_the_verdict_is_of_every_seed(measurements: list[Measurement], supported
 
 def test_the_verdict_tells_the_leads() -> None:
     text = study.judge(found((1.0, 0.9, 1.0, 0.5), (0.75, 0.5, 0.75, 0.0))).text
-    assert "leads by 62.5 (50 to 75) points" in text
-    assert "by 17.5 (10 to 25) at the shortest" in text
+    assert "leads by 62.5 (50 to 75) points of exact match at the longest third" in text
+    assert "by 17.5 (10 to 25) at the shortest, and so by 45 (40 to 50) more" in text
 
 
 def test_thirds_keep_equal_lengths_together() -> None:

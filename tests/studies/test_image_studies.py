@@ -27,8 +27,11 @@ def measured(rows: Sequence[Row]) -> list[Measurement]:
     ]
 
 
-def shifts(**agreements: Sequence[float | None]) -> list[Measurement]:
-    """Agreements in the mean over the distances: that of the shortest is a tenth higher, of the longest lower."""
+def shifts(constant: str | None = None, **agreements: Sequence[float | None]) -> list[Measurement]:
+    """Agreements in the mean over the distances: that of the shortest is a tenth higher, of the longest lower.
+
+    They are accuracies as well, but of a network that says the same of every image.
+    """
     m = pooling_shift
     rows: list[Row] = []
     for name, values in agreements.items():
@@ -36,20 +39,25 @@ def shifts(**agreements: Sequence[float | None]) -> list[Measurement]:
         rows.append(({m.WAY: way, m.DISTANCE: 0}, {m.ACCURACY: [0.9] * len(values)}))
         for distance, more in zip(m.DISTANCES, (0.1, 0.0, -0.1), strict=True):
             found = [None if value is None else value + more for value in values]
-            rows.append(({m.WAY: way, m.DISTANCE: distance}, {m.AGREEMENT: found, m.ACCURACY: found}))
+            right = [0.1] * len(values) if way == constant else found
+            rows.append(({m.WAY: way, m.DISTANCE: distance}, {m.AGREEMENT: found, m.ACCURACY: right}))
     return measured(rows)
 
 
 def gaps(
-    none: Sequence[float | None], half: Sequence[float | None], accuracy: Sequence[float | None]
+    none: Sequence[float | None],
+    half: Sequence[float | None],
+    accuracy: Sequence[float | None],
+    loss: Sequence[float | None] = (0.1, 0.1),
 ) -> list[Measurement]:
-    """Gaps in loss without dropout and with a half; gaps in accuracy with a half, where without it they are 0.1."""
+    """Gaps in loss without dropout and with a half; with a half, gaps in accuracy and held-out losses, where without it
+    both are 0.1."""
     m = dropout_gap
     same = [0.1] * len(none)
     return measured(
         [
             ({m.SHARE: 0.0}, {m.LOSS_GAP: none, m.ACCURACY_GAP: same, m.LOSS: same}),
-            ({m.SHARE: 0.5}, {m.LOSS_GAP: half, m.ACCURACY_GAP: accuracy, m.LOSS: same}),
+            ({m.SHARE: 0.5}, {m.LOSS_GAP: half, m.ACCURACY_GAP: accuracy, m.LOSS: loss}),
         ]
     )
 
@@ -119,6 +127,12 @@ CASES: Mapping[str, tuple[Judge, Callable[[], list[Measurement]], bool, str]] = 
         False,
         "9.5 (-1 to 20) with max pooling",
     ),
+    "a pooling says the same of all": (
+        pooling_shift.judge,
+        lambda: shifts("max pooling", max_pooling=[1.0, 1.0], average_pooling=[0.75, 0.7], stride=[0.5, 0.6]),
+        False,
+        "points of accuracy on shifted images -45 (-50 to -40) with max pooling",
+    ),
     "a pooling diverged": (
         pooling_shift.judge,
         lambda: shifts(max_pooling=[0.7, None], average_pooling=[0.75, 0.7], stride=[0.5, 0.6]),
@@ -131,7 +145,13 @@ CASES: Mapping[str, tuple[Judge, Callable[[], list[Measurement]], bool, str]] = 
         True,
         "narrower by 0.125 (0.05 to 0.2) in the same seed, that in accuracy by 2 (-1 to 5) points",
     ),
-    "in loss alone": (dropout_gap.judge, lambda: gaps([0.3, 0.2], [0.1, 0.15], [0.12, 0.1]), False, "by -1 (-2 to 0)"),
+    "in loss alone": (dropout_gap.judge, lambda: gaps([0.3, 0.2], [0.1, 0.15], [0.12, 0.1]), True, "by -1 (-2 to 0)"),
+    "narrower, as nothing is learned": (
+        dropout_gap.judge,
+        lambda: gaps([0.3, 0.2], [0.0, 0.0], [0.0, 0.0], [2.3, 2.3]),
+        False,
+        "the held-out loss is lower by -2.2 (-2.2 to -2.2)",
+    ),
     "not with every seed": (dropout_gap.judge, lambda: gaps([0.3, 0.1], [0.1, 0.15], [0.05, 0.05]), False, "-0.05 to"),
     "without dropout diverged": (dropout_gap.judge, lambda: gaps([None], [0.1], [None]), False, "without a number"),
     "higher rates": (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+import study as study_script
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 
 import glassrun as api
@@ -25,7 +26,9 @@ def larger(measurements: Sequence[Measurement]) -> Verdict:
     return Verdict(all(a < b for a, b in zip(once, twice, strict=True)), f"{twice} against {once}")
 
 
-def study(tmp_path: Path, *arguments: str) -> Stored:
+def study(tmp_path: Path | None, *arguments: str) -> Stored:
+    """Written there, or where it is by itself."""
+    out = ["--out", str(tmp_path / "new" / "larger.json")] if tmp_path else []
     return run_study(
         CLAIM,
         [Trial({"factor": 1.0}), Trial({"factor": 2.0})],
@@ -33,7 +36,7 @@ def study(tmp_path: Path, *arguments: str) -> Stored:
         larger,
         [Panel("value", "factor")],
         trained="Nothing",
-        arguments=["--out", str(tmp_path / "new" / "larger.json"), *arguments],
+        arguments=[*out, *arguments],
     )
 
 
@@ -53,10 +56,34 @@ def test_every_setting_with_every_seed(tmp_path: Path, capsys: pytest.CaptureFix
 def test_other_seeds_are_in_the_command_and_may_turn_the_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = study(tmp_path, "--seeds", "0,5")
-    assert result.command == "python studies/larger.py --seeds 0,5"
+    result = study(tmp_path, "--seeds", "0,5,6")
+    assert result.command == "python studies/larger.py --seeds 0,5,6"
     assert not result.verdict.supported
-    assert "NOT supported: [0.0, 10.0] against [0.0, 5.0]" in capsys.readouterr().out
+    assert "NOT supported: [0.0, 10.0, 12.0] against [0.0, 5.0, 6.0]" in capsys.readouterr().out
+
+
+def test_two_seeds_decide_nothing(tmp_path: Path) -> None:
+    result = study(tmp_path, "--seeds", "1,2")
+    assert not result.verdict.supported
+    assert result.verdict.text.startswith("fewer than 3 seeds decide nothing; ")
+
+
+def test_a_seed_given_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study(tmp_path, "--seeds", "1,1,2")
+    assert "1,1,2 names a seed twice" in capsys.readouterr().err
+
+
+def test_only_the_own_seeds_and_settings_make_the_shown_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = tmp_path / "shown"
+    monkeypatch.setattr(study_script, "folder", lambda: shown)
+    monkeypatch.chdir(tmp_path)
+    study(None)
+    assert (shown / "larger.json").exists()
+    before = (shown / "larger.json").read_bytes()
+    study(None, "--seeds", "4,5,6")
+    assert (shown / "larger.json").read_bytes() == before
+    assert (tmp_path / "larger.json").exists()
 
 
 # --- with trainings --------------------------------------------------------------------------------------------------
@@ -99,6 +126,30 @@ def test_what_is_trained_is_what_the_command_trains(tmp_path: Path, capsys: pyte
     before = {path: path.stat().st_mtime_ns for path in kept.rglob("*") if path.is_file()}
     assert trainings(tmp_path, "--keep", str(kept)).measurements == result.measurements
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed=5", "--set seed would give every training the same one; expected --seeds A,B,C"),
+        ("optimizer.lr=1e-3", "--set train.steps, optimizer.lr makes settings alike that this study compares"),
+    ],
+)
+def test_what_the_study_varies_cannot_be_set(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        trainings(tmp_path, "--set", text)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_data_that_cannot_be_read_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        trainings(tmp_path, "--set", "data.source=images", "--set", f"data.path={tmp_path / 'nowhere'}")
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nowhere" in line
 
 
 @pytest.mark.parametrize("text", ["train.stepps=3", "train.steps", "train.steps=0"])

@@ -114,14 +114,16 @@ def memories(
     zeros: Sequence[float | None] = (3.0, 3.0),
     others: Sequence[float | None] = (7.0, 7.0),
     follows: Sequence[float | None] = (0.9, 0.8),
+    whole: Sequence[float | None] = (0.9, 0.9),
 ) -> list[Measurement]:
+    """Nats with each memory; agreement with the other's target, and of whole texts with its own memory."""
     found = []
-    for memory, nats, agree in (
-        (cross.OWN, own, (0.9, 0.9)),
-        (cross.OTHER, others, (0.1, 0.1)),
-        (cross.ZERO, zeros, (0.1, 0.1)),
+    for memory, nats, agree, match in (
+        (cross.OWN, own, (0.9, 0.9), whole),
+        (cross.OTHER, others, (0.1, 0.1), (0.1, 0.1)),
+        (cross.ZERO, zeros, (0.1, 0.1), (0.1, 0.1)),
     ):
-        shares = {cross.AGREE: agree, cross.MATCH: agree}
+        shares = {cross.AGREE: agree, cross.MATCH: match}
         other = follows if memory == cross.OTHER else (0.1, 0.1)
         found += rows({cross.MEMORY: memory, cross.AGAINST: cross.OWN_TARGET}, **shares, **{cross.NATS: nats})
         found += rows(
@@ -143,6 +145,7 @@ def test_the_output_follows_the_memory() -> None:
         memories(others=(0.05, 7.0)),
         memories(follows=(0.9, 0.1)),
         memories(own=(None, 0.1)),
+        memories(whole=(0.9, 0.1)),  # no text is written better with its own memory
         memories(own=(None, None), zeros=(None, None), others=(None, None), follows=(None, None)),
     ],
 )
