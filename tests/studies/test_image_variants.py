@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import parameter_sharing
 import pytest
 import torch
 from image_variants import NoShortcut, loss_of_guessing, plain_cnn, resnet, sharing_network, shrinking_cnn
 from leads import all_above, differences, told
-from seeing import few_images, write_idx
+from seeing import few_images, taken, write_idx
 from torch import nn
 
 from glassrun import config
@@ -120,6 +123,20 @@ def test_few_images_are_some_of_the_training_images_and_the_held_out_ones_stay(t
     )
     assert again.splits["train"].keys() == few.splits["train"].keys()
     assert other.splits["train"].keys() != few.splits["train"].keys()
+
+
+def test_images_are_taken_from_all_of_a_split(tmp_path: Path) -> None:
+    """A folder is in the order of its classes: the first images would be of a few."""
+    split = load_data(few_images(None)(config.load("digits-cnn"), tmp_path)).splits["train"]
+    _, labels = taken(split, 10)
+    assert labels.tolist() == [int(split.labels[split.indices[place * len(split) // 10]]) for place in range(10)]
+    assert len(taken(split, 10_000)[1]) == len(split)
+
+
+def test_a_size_that_the_data_have_not_is_left_out() -> None:
+    """It would be trained on all images, which another trial is."""
+    run: Any = SimpleNamespace(dataset=SimpleNamespace(splits={"train": range(299)}))
+    assert not list(parameter_sharing.measure(run, parameter_sharing.trial("convolution", 300), 1))
 
 
 def test_all_images_are_all(tmp_path: Path) -> None:
