@@ -17,6 +17,7 @@ from glassrun.errors import ConfigError, DataError
 from glassrun.generate.decoding import decoding
 from glassrun.generate.texts import Say, generator_of
 from glassrun.tasks.base import logits_of
+from glassrun.threads import one_thread
 
 if TYPE_CHECKING:
     from glassrun.run import Run
@@ -54,7 +55,9 @@ def classify(run: Run, image: Path) -> Prediction:
     encoding = _encoding(run, "--image")
     assert isinstance(encoding, ImageEncoding), "seen by `_encoding`"
     pixels = torch.from_numpy(encoding.encode(image))[None]
-    return _ANSWERS[encoding.target](logits_of(run.model(pixels))[0].double(), encoding)
+    with one_thread():
+        logits = logits_of(run.model(pixels))
+    return _ANSWERS[encoding.target](logits[0].double(), encoding)
 
 
 def _class(logits: Tensor, encoding: ImageEncoding) -> Prediction:
@@ -116,7 +119,8 @@ def write(
     assert not isinstance(encoding, ImageEncoding), "seen by `_encoding`"
     generator = generator_of(run.model, encoding, run.recipe.task)
     chosen = decoding(**how, usual_temperature=generator.usual_temperature)
-    written = generator.write(texts, chosen, tokens=tokens, stop=stop, say=say)
+    with one_thread():
+        written = generator.write(texts, chosen, tokens=tokens, stop=stop, say=say)
     settings = {"decoding": type(chosen).__name__.lower()} | {
         name: value for name, value in vars(chosen).items() if value is not None
     }

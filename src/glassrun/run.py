@@ -285,6 +285,7 @@ class Run:
         from glassrun.data.recorded import of_run
         from glassrun.generate.decoding import decoding
         from glassrun.generate.texts import generator_of
+        from glassrun.threads import one_thread
 
         if isinstance(texts, str):
             raise ConfigError(f"generate: expected a list of texts, found one text: give [{texts!r}]")
@@ -301,7 +302,8 @@ class Run:
             length_penalty=length_penalty,
             usual_temperature=generator.usual_temperature,
         )
-        return generator.write(texts, how, tokens=tokens, stop=stop)
+        with one_thread():
+            return generator.write(texts, how, tokens=tokens, stop=stop)
 
     def attention(self, text: str | None = None) -> Inline:
         """The attention maps of the run's model, to look at in a notebook.

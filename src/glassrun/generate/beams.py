@@ -74,8 +74,12 @@ def beam_search(
 
 def _best(sums: Float[Tensor, " texts"], count: int) -> list[int]:
     """The likeliest texts that are possible at all; of equal ones, those that come first."""
-    order = sums.sort(descending=True, stable=True).indices[:count]
-    return [index for index in order.tolist() if sums[index] > -torch.inf]
+    # `topk` does not say which of equal ones it takes, and to sort all takes longer than the model does.
+    least = sums.topk(min(count, len(sums))).values[-1]
+    places = ((sums >= least) & (sums > -torch.inf)).nonzero()[:, 0]
+    order = sums[places].sort(descending=True, stable=True).indices[:count]
+    chosen: list[int] = places[order].tolist()
+    return chosen
 
 
 def _largest(count: int, how: Beams) -> float:

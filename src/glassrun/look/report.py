@@ -18,10 +18,10 @@ from glassrun.look.figures.style import svg
 from glassrun.look.page import Figure, Part, Table, View
 from glassrun.look.parts import model_parts
 from glassrun.look.render import render
-from glassrun.look.threads import one_thread
 from glassrun.record.files import write_atomic
 from glassrun.record.run_folder import RECORDED, checkpoint_paths
 from glassrun.show import metric_text, summary
+from glassrun.threads import one_thread
 from glassrun.train.schedule import warmup_steps
 
 if TYPE_CHECKING:

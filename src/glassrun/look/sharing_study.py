@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glassrun.keys import derive
-from glassrun.look.threads import one_thread
 from glassrun.nn.initialisation import Draw, initialise, norm_or_bias, normal
 from glassrun.nn.locally_connected import LocallyConnected
+from glassrun.threads import one_thread
 
 KINDS = ("convolution", "locally connected", "fully connected")
 CHANNELS = 16

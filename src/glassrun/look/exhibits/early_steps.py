@@ -12,9 +12,9 @@ from glassrun.config import Recipe
 from glassrun.data.order import Order
 from glassrun.data.source import Dataset
 from glassrun.look.figures.schedules import Trained
-from glassrun.look.threads import one_thread
 from glassrun.models import registry as models
 from glassrun.tasks import registry as tasks
+from glassrun.threads import one_thread
 from glassrun.train import optimizer as optimizers
 from glassrun.train.schedule import learning_rate
 

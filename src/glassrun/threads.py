@@ -1,4 +1,4 @@
-"""One thread for what is computed for a page."""
+"""One thread for what is computed beside a training: pages, predictions."""
 
 from __future__ import annotations
 
