@@ -142,10 +142,11 @@ def test_track_of_nothing_is_bad_input(finished: Path, command: Command, tmp_pat
 
 def test_a_tracker_whose_package_is_missing_is_bad_input_before_training(made: Made, tmp_path: Path) -> None:
     """The package is hidden from a process that has it."""
+    recipe = str(made.file("odd-cnn", track={"mlflow": {}}))
     script = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'mlflow' else real(name, *rest)\n"
-        f"sys.argv[1:] = ['train', {str(made.file('odd-cnn', track={'mlflow': {}}))!r}, '--out', 'run', '--no-report']\n"
+        f"sys.argv[1:] = ['train', {recipe!r}, '--out', 'run', '--no-report']\n"
         "from glassrun.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
