@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,12 +72,17 @@ class Server:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = usual()
+        self._asking = threading.Lock()
         self._asked, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def start(self, job: dict[str, Any], variables: Mapping[str, str], python: Path | None) -> launch._Worker:
         """A worker; a cold one where its interpreter or its environment is to be another than the usual."""
         if python is not None or lasting(variables) != self._environment:
             return _start(job, variables, python)
+        with self._asking:  # what `diff` runs again, it runs side by side
+            return self._forked(job)
+
+    def _forked(self, job: dict[str, Any]) -> launch._Worker:
         if self._process is None:
             self._begin()
         (stdin, to_stdin), (events, to_events), (status, to_status) = (os.pipe() for _ in range(3))
@@ -113,4 +119,12 @@ def warm(server: Server) -> Iterator[None]:
     """In here the launcher's workers come from the server."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_start", server.start)
+        yield
+
+
+@contextmanager
+def cold() -> Iterator[None]:
+    """In here they start as everybody's do: for what forked ones share, such as where things lie in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_start", _start)
         yield

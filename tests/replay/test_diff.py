@@ -16,7 +16,7 @@ import pytest
 import glassrun as api
 from glassrun.digest import canonical_json, digest_bytes
 from support import Command, Made, glassrun
-from warm_workers import Server, warm
+from warm_workers import Server, cold, warm
 
 MODULE = '''
 import random
@@ -314,8 +314,9 @@ def test_what_nobody_seeds(model: str, operation: str, line: str, made: Made, tm
 @pytest.mark.long
 def test_a_set_that_is_iterated_in_the_data_code(made: Made, tmp_path: Path) -> None:
     task = {"task": {"import": "faults:FromASet"}}
-    runs = [api.train(recipe(made, **task), out=tmp_path / str(i), workers=1) for i in range(2)]
-    verdict = api.diff(*runs)
+    with cold():
+        runs = [api.train(recipe(made, **task), out=tmp_path / str(i), workers=1) for i in range(2)]
+        verdict = api.diff(*runs)
     assert verdict.difference is not None
     assert verdict.difference.phase == "batch"
     [(kind, what)] = causes(verdict)
