@@ -26,6 +26,8 @@ from glassrun.errors import GlassrunError
 from glassrun.record.ledger import Line, link
 from support import Command, Done, Made, glassrun
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 MODEL = (
     "from torch import nn\nfrom my_layers import WIDTH\n\n\ndef model(num_classes):\n"
     "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_classes))\n"
