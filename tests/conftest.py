@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.update({"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
@@ -14,8 +15,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from glassrun.cli import main
 from in_browser import launched
-from support import Made, make_data
+from support import Command, Done, Made, make_data, words
+from warm_workers import Server, warm
 
 torch.set_num_threads(1)
 # The same examples at every run, and however slow the machine is: what fails, fails again.
@@ -36,6 +39,37 @@ def _numerics_as_before() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Small data that the tests make themselves, and recipes on them with odd widths and three examples a slice."""
     return make_data(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def worker_server() -> Iterator[Server]:
+    """What warm workers come from: for fixtures of a module, which say `with warm(worker_server)`."""
+    found = Server()
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def warm_workers(worker_server: Server) -> Iterator[None]:
+    """What a test trains, replays or compares in here has workers that need not import torch (see warm_workers.py)."""
+    with warm(worker_server):
+        yield
+
+
+@pytest.fixture
+def command(warm_workers: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:  # noqa: ARG001
+    """The command line's own function in this process, with warm workers; `support.glassrun` is the cold command."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["glassrun", *words(arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Done(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

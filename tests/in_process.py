@@ -43,12 +43,15 @@ def watched(trainer: Trainer) -> list[list[Tensor | None]]:
 
 
 def trained(
-    recipe: Mapping[str, Any], out: Path, tell: Callable[[dict[str, Any]], None] = lambda _: None, **overrides: Any
+    recipe: str | Mapping[str, Any],
+    out: Path,
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
+    **overrides: Any,
 ) -> Run:
     """A run as a single worker makes it, or what is left to do of one; no process has to start and import torch.
 
     Arguments:
-        recipe: small, as `Made.recipe` gives it.
+        recipe: small, as `Made.recipe` gives it, or a shipped one's name.
         out: the run's folder.
         tell: called with each event; what it raises ends the run there.
         overrides: of the recipe, with two underscores for the dot, as `record__snapshots=3`.

@@ -10,11 +10,13 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glassrun.keys import derive
+from glassrun.show import summary
 
 WORDS = [
     "glass",
@@ -168,12 +170,20 @@ class Done:
         return json.loads(self.out)
 
 
-def glassrun(*arguments: object, cwd: Path | None = None, report: bool = False, **variables: str) -> Done:
-    """Run the command line in a process of its own; a report of what it trains, which takes its time, if asked for."""
+Command = Callable[..., Done]
+
+
+def words(arguments: tuple[object, ...], *, report: bool = False) -> list[str]:
+    """The words of a command; a report of what it trains, which takes its time, if asked for."""
     if arguments[:1] in (("train",), ("resume",)) and not report:
         arguments = (*arguments, "--no-report")
+    return [str(argument) for argument in arguments]
+
+
+def glassrun(*arguments: object, cwd: Path | None = None, report: bool = False, **variables: str) -> Done:
+    """Run the command line in a process of its own; the fixture `command` runs it in this one."""
     process = subprocess.run(
-        [sys.executable, "-m", "glassrun", *map(str, arguments)],
+        [sys.executable, "-m", "glassrun", *words(arguments, report=report)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -186,7 +196,7 @@ def glassrun(*arguments: object, cwd: Path | None = None, report: bool = False, 
 
 def bits_of(run: Path) -> dict[str, Any]:
     """Everything of a run that must not depend on how it was run."""
-    shown = glassrun("show", run, "--json").json
+    shown = summary(run)
     return {
         "status": shown["status"],
         "steps": shown["steps"],

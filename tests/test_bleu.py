@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from glassrun.bleu import bleu
 from glassrun.errors import DataError, MissingDependency
 from in_process import trained
-from support import Made, glassrun
+from support import Command, Made
 
 
 def test_a_score_by_hand() -> None:
@@ -66,27 +65,31 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return lines, people
 
 
-def test_lines_and_their_references(runs: dict[str, Path], files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_lines_and_their_references(
+    runs: dict[str, Path], files: tuple[Path, Path], command: Command, tmp_path: Path
+) -> None:
     """A model's own translations in capitals are perfect references of a model without capitals."""
     lines, people = files
-    first = json.loads(glassrun("predict", runs["lower"], "--lines", lines, "--references", people, "--json").out)
+    first = command("predict", runs["lower"], "--lines", lines, "--references", people, "--json").json
     assert len(first["translations"]) == 2
     assert all(text == text.lower() for text in first["translations"])
     assert first["bleu"] < 100
     assert "case:lc" in first["signature"]
     own = tmp_path / "own"
     own.write_text("".join(f"{text.upper()}\n" for text in first["translations"]))
-    said = glassrun("predict", runs["lower"], "--lines", lines, "--references", own).out.splitlines()
+    said = command("predict", runs["lower"], "--lines", lines, "--references", own).out.splitlines()
     assert said[:2] == first["translations"]
     assert said[-1].startswith(f"BLEU {bleu(first['translations'], first['translations'], lowercase=True).score:.2f}")
 
 
-def test_case_of_a_source_does_not_matter_to_such_a_model(runs: dict[str, Path]) -> None:
-    said = [glassrun("predict", runs["lower"], "--text", text).out for text in ("glass RUN", "Glass run")]
+def test_case_of_a_source_does_not_matter_to_such_a_model(runs: dict[str, Path], command: Command) -> None:
+    said = [command("predict", runs["lower"], "--text", text).out for text in ("glass RUN", "Glass run")]
     assert said[0] == said[1]
 
 
-def test_what_would_be_ignored_or_does_not_fit_is_refused(runs: dict[str, Path], files: tuple[Path, Path]) -> None:
+def test_what_would_be_ignored_or_does_not_fit_is_refused(
+    runs: dict[str, Path], files: tuple[Path, Path], command: Command
+) -> None:
     lines, people = files
     one = lines.with_name("one")
     one.write_text("one\n")
@@ -96,7 +99,7 @@ def test_what_would_be_ignored_or_does_not_fit_is_refused(runs: dict[str, Path],
         ((runs["lower"], "--lines", lines, "--references", lines.with_name("none")), "none"),
         ((runs["text"], "--lines", lines, "--references", people), "--references"),
     ):
-        done = glassrun("predict", *arguments)
+        done = command("predict", *arguments)
         assert done.code == 2
         assert message in done.err
         assert "Traceback" not in done.err

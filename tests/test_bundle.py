@@ -21,34 +21,17 @@ import glassrun as api
 from bundles import entries_of, forged
 from glassrun import bundle as bundles
 from glassrun.bundle import as_text
-from glassrun.cli import main
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import GlassrunError
 from glassrun.record.ledger import Line, link
-from support import Done, Made, glassrun
+from support import Command, Done, Made, glassrun
+
+pytestmark = pytest.mark.usefixtures("warm_workers")
 
 MODEL = (
     "from torch import nn\nfrom my_layers import WIDTH\n\n\ndef model(num_classes):\n"
     "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_classes))\n"
 )
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line's own function in this process, for what must be tried often."""
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["glassrun", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
 
 
 def refused(done: Done) -> str:
@@ -89,8 +72,8 @@ def chain(packed: Path) -> str:
 # --- without trust ---------------------------------------------------------------------------------------------------
 
 
-def test_without_trust_it_shows_what_would_run_and_runs_nothing(packed: Path, chain: str) -> None:
-    done = glassrun("replay", packed)
+def test_without_trust_it_shows_what_would_run_and_runs_nothing(packed: Path, chain: str, command: Command) -> None:
+    done = command("replay", packed)
     assert "--trust" in refused(done)
     for part in (
         str(packed),
@@ -106,8 +89,8 @@ def test_without_trust_it_shows_what_would_run_and_runs_nothing(packed: Path, ch
     assert "step 1/4" not in done.err
 
 
-def test_the_same_as_json(packed: Path, chain: str) -> None:
-    done = glassrun("replay", packed, "--json")
+def test_the_same_as_json(packed: Path, chain: str, command: Command) -> None:
+    done = command("replay", packed, "--json")
     assert done.code == 2
     found = done.json
     assert found["chain"] == chain
@@ -151,7 +134,7 @@ def test_with_trust_it_runs_the_recorded_code_on_the_bundled_data(packed: Path, 
     """Modules of the same names in the working folder are not what the run recorded."""
     (tmp_path / "my_model.py").write_text("1 / 0\n")
     (tmp_path / "my_layers.py").write_text("WIDTH = 7\n")
-    done = glassrun("replay", packed, "--trust", "--workers", 2, cwd=tmp_path)
+    done = glassrun("replay", packed, "--trust", "--workers", 1, cwd=tmp_path)
     assert done.code == 0, done.err
     assert f"identical: 4 steps (1 to 4) and 3 evaluations gave the recorded bits; chain {chain}" in done.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my_layers.py", "my_model.py"]
@@ -168,20 +151,22 @@ def test_a_part_of_it_kept_where_the_user_wants(packed: Path, tmp_path: Path) ->
     assert "nothing is overwritten" in refused(glassrun("replay", packed, "--trust", "--unpack", kept))
 
 
-def test_a_forged_run_is_different_and_not_identical(packed: Path, tmp_path: Path) -> None:
+def test_a_forged_run_is_different_and_not_identical(packed: Path, command: Command, tmp_path: Path) -> None:
     """Every digest, checksum, chain and seal was made to fit again: what counts is what comes out."""
-    done = glassrun("replay", with_step(packed, tmp_path, 2, parameters="0" * 16), "--trust", "--workers", 1)
+    done = command("replay", with_step(packed, tmp_path, 2, parameters="0" * 16), "--trust", "--workers", 1)
     assert done.code == 1
     assert done.out.startswith("different: step 2: phase optimizer")
 
 
-def test_without_its_data_it_says_so_and_takes_them_from_elsewhere(packed: Path, made: Made, tmp_path: Path) -> None:
+def test_without_its_data_it_says_so_and_takes_them_from_elsewhere(
+    packed: Path, made: Made, command: Command, tmp_path: Path
+) -> None:
     entries = {name: data for name, data in entries_of(packed).items() if not name.startswith("data/")}
     path = forged(tmp_path / "b.glassrun", entries)
-    assert "not in the bundle: --data-path" in glassrun("replay", path).out
-    assert "--data-path" in refused(glassrun("replay", path, "--trust"))
+    assert "not in the bundle: --data-path" in command("replay", path).out
+    assert "--data-path" in refused(command("replay", path, "--trust"))
     data = f"{made.folder / 'images'},{made.folder / 'labels'}"
-    assert glassrun("replay", path, "--trust", "--data-path", data, "--to", 1).code == 0
+    assert command("replay", path, "--trust", "--data-path", data, "--to", 1, "--workers", 1).code == 0
 
 
 def test_options_that_would_be_ignored_are_errors(packed: Path, command: Command, tmp_path: Path) -> None:
@@ -238,13 +223,13 @@ def test_a_run_that_is_being_written_or_has_no_step_is_not_packed(
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
-def test_real_processes_refuse_a_damaged_bundle(packed: Path, tmp_path: Path) -> None:
+def test_a_damaged_bundle_is_refused(packed: Path, command: Command, tmp_path: Path) -> None:
     data = bytearray(packed.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "b.glassrun").write_bytes(data)
     assert "damaged" in refused(glassrun("replay", tmp_path / "b.glassrun", "--trust"))
     (tmp_path / "b.glassrun").write_bytes(packed.read_bytes()[:-1])
-    assert "cut off" in refused(glassrun("replay", tmp_path / "b.glassrun"))
+    assert "cut off" in refused(command("replay", tmp_path / "b.glassrun"))
 
 
 def test_a_bundle_that_is_refused_leaves_nothing_behind(packed: Path, command: Command, tmp_path: Path) -> None:

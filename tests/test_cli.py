@@ -13,8 +13,7 @@ import pytest
 
 import glassrun as api
 from glassrun import config
-from glassrun.cli import main
-from support import Done, Made, glassrun
+from support import Command, Made, glassrun
 
 COMMANDS = (
     "train",
@@ -33,12 +32,12 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = glassrun(command, "--help")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, command: Command) -> None:
+    done = command(name, "--help")
     assert done.code == 0
     assert "Example" in done.out
-    assert f"glassrun {command}" in done.out
+    assert f"glassrun {name}" in done.out
 
 
 def test_help_and_listing_do_not_import_torch() -> None:
@@ -57,13 +56,13 @@ def test_help_and_listing_do_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", light]).returncode == 0
 
 
-def test_recipes_are_listed_and_printed() -> None:
-    listed = glassrun("recipes").out
-    found = glassrun("recipes", "--json").json
+def test_recipes_are_listed_and_printed(command: Command) -> None:
+    listed = command("recipes").out
+    found = command("recipes", "--json").json
     assert set(found) == set(config.shipped_recipes())
     assert {"digits-cnn", "dates-transformer", "fashion-cnn", "translate"} <= set(found)
     assert all(name in listed for name in found)
-    assert "source: digits" in glassrun("recipes", "digits-cnn").out
+    assert "source: digits" in command("recipes", "digits-cnn").out
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_show_as_json_has_what_scripts_rely_on(trained: Path) -> None:
+def test_show_as_json_has_what_scripts_rely_on(trained: Path, command: Command) -> None:
     found = glassrun("show", trained, "--json").json
     assert found["status"] == "complete"
     assert found["steps"] == 4
@@ -91,37 +90,37 @@ def test_show_as_json_has_what_scripts_rely_on(trained: Path) -> None:
     assert found["metrics"]["validation"]["exact_match"] >= 0
     assert len(found["params_fingerprint"]) == 16
     assert len(found["chain"]) == len(found["config_digest"]) == 32
-    assert found["params_fingerprint"] in glassrun("show", trained).out
+    assert found["params_fingerprint"] in command("show", trained).out
 
 
-def test_show_of_a_recipe_draws_its_schedule(made: Made, trained: Path) -> None:
-    found = glassrun("show", "digits-cnn", "--set", "schedule.kind=linear", "--json").json
+def test_show_of_a_recipe_draws_its_schedule(made: Made, trained: Path, command: Command) -> None:
+    found = command("show", "digits-cnn", "--set", "schedule.kind=linear", "--json").json
     assert found["schedule"]["kind"] == "linear"
     assert found["schedule"]["rates"][-1] == [600, 0.0]
-    assert "schedule    warmup-cosine" in glassrun("show", made.file("odd-lm")).out
-    refused = glassrun("show", trained, "--set", "schedule.kind=linear")
+    assert "schedule    warmup-cosine" in command("show", made.file("odd-lm")).out
+    refused = command("show", trained, "--set", "schedule.kind=linear")
     assert refused.code == 2
     assert refused.err.strip() == f"error: {trained}: --set: only for a recipe; a run is what it was"
 
 
-def test_config_yaml_is_the_same_run(trained: Path, tmp_path: Path) -> None:
-    assert glassrun("train", trained / "config.yaml", "--out", tmp_path / "again").code == 0
-    shown = [glassrun("show", run, "--json").json for run in (trained, tmp_path / "again")]
+def test_config_yaml_is_the_same_run(trained: Path, command: Command, tmp_path: Path) -> None:
+    assert command("train", trained / "config.yaml", "--out", tmp_path / "again", "--workers", 2).code == 0
+    shown = [command("show", run, "--json").json for run in (trained, tmp_path / "again")]
     assert shown[0]["chain"] == shown[1]["chain"]
     assert shown[0]["config_digest"] == shown[1]["config_digest"]
 
 
-def test_resume_of_a_complete_run_says_so(trained: Path) -> None:
-    done = glassrun("resume", trained)
+def test_resume_of_a_complete_run_says_so(trained: Path, command: Command) -> None:
+    done = command("resume", trained)
     assert done.code == 0
     assert "complete" in done.out
 
 
-def test_predict_writes_the_target(trained: Path) -> None:
+def test_predict_writes_the_target(trained: Path, command: Command) -> None:
     done = glassrun("predict", trained, "--text", "glass run", "--json")
     assert done.code == 0, done.err
     assert set(done.json) == {"source", "target", "decoding"}
-    assert glassrun("predict", trained, "--text", "glass run").out.strip() == done.json["target"].strip()
+    assert command("predict", trained, "--text", "glass run").out.strip() == done.json["target"].strip()
 
 
 def bad_inputs(made: Made, run: Path, here: Path) -> list[tuple[str, list[object], list[str]]]:
@@ -186,25 +185,15 @@ def bad_inputs(made: Made, run: Path, here: Path) -> list[tuple[str, list[object
     ]
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> Done:
-    """What the command line says in this process: it starts others only where there is something to train."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["glassrun", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert isinstance(ended.value.code, int)
-    return Done(ended.value.code, *capsys.readouterr())
-
-
 def test_bad_input_is_one_clear_message_and_damages_nothing(
-    made: Made, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     cases = bad_inputs(made, trained, tmp_path)
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     wrong = []
-    for name, command, expected in cases:
-        done = said(capsys, *command)
+    for name, words, expected in cases:
+        done = command(*words)
         errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
         fine = done.code == 2 and errors and "Traceback" not in done.err and len(errors) <= 2
         if not fine or not all(part in done.err for part in expected):
@@ -216,9 +205,9 @@ def test_bad_input_is_one_clear_message_and_damages_nothing(
     assert (tmp_path / "occupied" / "thesis.tex").read_text() == "mine"
 
 
-def test_usage_errors_have_exit_code_2() -> None:
+def test_usage_errors_have_exit_code_2(command: Command) -> None:
     for arguments in (["tain"], ["train"], ["show", "a", "b"], ["train", "digits-cnn", "--workers", "two"]):
-        done = glassrun(*arguments)
+        done = command(*arguments)
         assert done.code == 2
         assert "Traceback" not in done.err
 

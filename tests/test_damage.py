@@ -22,14 +22,13 @@ from glassrun.look.report import report
 from glassrun.record.fingerprint import Fingerprinter, combine
 from glassrun.run import resume
 from glassrun.show import summary
-from support import Made, bits_of, glassrun
+from in_process import trained
+from support import Command, Done, Made, bits_of
 
 
 @pytest.fixture(scope="module")
 def finished(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run"
-    api.train(made.recipe("odd-lm"), out=run, workers=1)
-    return run
+    return trained(made.recipe("odd-lm"), tmp_path_factory.mktemp("finished") / "run").path
 
 
 def flipped(data: bytes, place: int) -> bytes:
@@ -39,10 +38,9 @@ def flipped(data: bytes, place: int) -> bytes:
     return bytes(changed)
 
 
-def refused(*command: object) -> str:
+def refused(done: Done) -> str:
     """A command must end with exit code 2 and one clear message."""
-    done = glassrun(*command)
-    assert done.code == 2, (command, done)
+    assert done.code == 2, done
     assert "Traceback" not in done.err
     assert any(line.startswith("error: ") for line in done.err.splitlines()), done.err
     return done.err
@@ -93,33 +91,33 @@ def test_a_changed_byte_is_found(name: str, finished: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", FILES[::2])
-def test_every_command_refuses_it_in_one_message(name: str, finished: Path, tmp_path: Path) -> None:
+def test_every_command_refuses_it_in_one_message(name: str, finished: Path, command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / name).write_bytes(flipped((run / name).read_bytes(), 3))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    command = ["predict", run, "--prompt", "glass"] if name.startswith("checkpoints") else ["show", run]
-    assert Path(name).parts[0] in refused(*command)
+    words = ["predict", run, "--prompt", "glass"] if name.startswith("checkpoints") else ["show", run]
+    assert Path(name).parts[0] in refused(command(*words))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
     "name", ["ledger.jsonl", "checkpoints/step-000006/state.json", "run.json", "config.yaml", "data.keys"]
 )
-def test_a_file_that_is_gone_is_named(name: str, finished: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_named(name: str, finished: Path, command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / name).unlink()
-    command = ["predict", run, "--prompt", "glass"] if "checkpoint" in name else ["show", run]
-    assert Path(name).name in refused(*command)
+    words = ["predict", run, "--prompt", "glass"] if "checkpoint" in name else ["show", run]
+    assert Path(name).name in refused(command(*words))
 
 
-def test_a_changed_ledger_is_no_ground_to_go_on_from(finished: Path, tmp_path: Path) -> None:
+def test_a_changed_ledger_is_no_ground_to_go_on_from(finished: Path, command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (run / "ledger.jsonl").write_bytes(b"".join([*lines[:2], *lines[3:]]))
-    assert "ledger.jsonl" in refused("resume", run)
+    assert "ledger.jsonl" in refused(command("resume", run))
 
 
 @pytest.fixture(scope="module")
@@ -247,17 +245,19 @@ def test_a_weight_that_is_not_the_ledgers_is_refused(
 
 
 @pytest.mark.parametrize("most", [20_000, *(pytest.param(m, marks=pytest.mark.long) for m in (150_000, 190_000))])
-def test_a_full_disk_keeps_what_was_done_and_the_run_goes_on_with_room(most: int, made: Made, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_what_was_done_and_the_run_goes_on_with_room(
+    most: int, made: Made, command: Command, tmp_path: Path
+) -> None:
     """A limit on the size of a file stands for the full disk: the system refuses the write in the same way."""
-    recipe = made.file("odd-lm", **{"model.d_ff": 900, "train.steps": 12})
-    whole = api.train(recipe, out=tmp_path / "whole", workers=1)
+    changes = {"model.d_ff": 900, "train.steps": 12}
+    recipe, whole = made.file("odd-lm", **changes), trained(made.recipe("odd-lm", **changes), tmp_path / "whole")
     run = tmp_path / "run"
     limited = _limited(most, "train", recipe, "--out", run, "--workers", 1)
     assert limited.returncode == 2, limited.stderr
     assert "Traceback" not in limited.stderr
     assert "error: " in limited.stderr
     if run.exists():
-        assert glassrun("resume", run).code == 0
+        assert command("resume", run, "--workers", 1).code == 0
         assert bits_of(run) == bits_of(whole.path)
 
 

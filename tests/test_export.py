@@ -23,7 +23,8 @@ from glassrun.record.fingerprint import Fingerprinter
 from glassrun.run import Run
 from glassrun.train.loop import initial_fingerprints
 from glassrun.train.state import load_data, prepare
-from support import Made, glassrun
+from in_process import trained
+from support import Command, Made
 
 TOLERANCE = 1e-5
 DATA = {
@@ -262,11 +263,11 @@ def test_a_description_that_is_wrong(change: dict[str, Any], said: str, tmp_path
 @pytest.fixture(scope="module")
 def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = made.recipe("odd-lm", **{"train.steps": 1})
-    return api.train(recipe, out=tmp_path_factory.mktemp("export") / "run", workers=1)
+    return trained(recipe, tmp_path_factory.mktemp("export") / "run")
 
 
-def test_a_run_from_the_command_line_and_back(run: Run, tmp_path: Path) -> None:
-    done = glassrun("export", run.path, "--to", "safetensors", "--out", tmp_path / "model", "--json")
+def test_a_run_from_the_command_line_and_back(run: Run, command: Command, tmp_path: Path) -> None:
+    done = command("export", run.path, "--to", "safetensors", "--out", tmp_path / "model", "--json")
     assert done.code == 0, done.err
     assert done.json == {"path": str(tmp_path / "model"), "difference": None, "limits": []}
     tokens = torch.tensor([[1, 2, 3]])

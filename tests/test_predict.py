@@ -17,7 +17,8 @@ from glassrun.data.encoding import TextEncoding
 from glassrun.data.tokenizers import ByteTokenizer
 from glassrun.errors import BadInput
 from glassrun.generate.texts import generator_of
-from support import Made, glassrun
+from in_process import trained
+from support import Command, Made, glassrun
 
 SEVEN = Path(__file__).parents[1] / "examples" / "seven.png"
 
@@ -25,7 +26,7 @@ SEVEN = Path(__file__).parents[1] / "examples" / "seven.png"
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
     folder = tmp_path_factory.mktemp("digits")
-    return api.train("digits-cnn", {"train.steps": 120, "schedule.warmup_steps": 20}, out=folder / "run", workers=2)
+    return trained("digits-cnn", folder / "run", train__steps=120, schedule__warmup_steps=20)
 
 
 def test_a_drawn_digit(digits: api.Run, tmp_path: Path) -> None:
@@ -51,8 +52,8 @@ def test_real_digits_written_as_pictures_give_the_metrics_back(digits: api.Run, 
     assert right / len(split) == pytest.approx(accuracy, abs=0.02)
 
 
-def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, tmp_path: Path) -> None:
-    run = api.train(made.recipe("odd-lm"), out=tmp_path / "run", workers=1)
+def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, command: Command, tmp_path: Path) -> None:
+    run = trained(made.recipe("odd-lm"), tmp_path / "run")
     texts = [run.generate(["glass"], tokens=40, temperature=0.9, seed=seed)[0] for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("glass")
@@ -69,14 +70,14 @@ def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, tmp_path: Pa
     assert printed.out == texts[0] + "\n"
     prompts = ["glass", "run", "seed", "ledger", "kiln"]
     (tmp_path / "prompts").write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    several = glassrun(
+    several = command(
         "predict", run.path, "--lines", tmp_path / "prompts", "--temperature", 0.9, "--json", "--tokens", 40
     )
     assert [row["prompt"] for row in several.json] == prompts
     assert [row["text"] for row in several.json] == [
         run.generate([prompt], tokens=40, temperature=0.9)[0] for prompt in prompts
     ]
-    refused = glassrun("predict", run.path, "--prompt", "glass", "--beams", 3, "--seed", 2)
+    refused = command("predict", run.path, "--prompt", "glass", "--beams", 3, "--seed", 2)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("error: seed would be ignored: beam search draws nothing")
     assert "Traceback" not in refused.err
@@ -87,15 +88,13 @@ def test_a_language_model_goes_on_alike_for_equal_seeds(made: Made, tmp_path: Pa
 def test_no_data_are_needed(made: Made, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_bytes((made.folder / "text.txt").read_bytes())
-    run = api.train(
-        made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), out=tmp_path / "run", workers=1
-    )
+    run = trained(made.recipe("odd-lm", **{"data.path": str(text), "train.steps": 2}), tmp_path / "run")
     text.unlink()
     assert len(api.load(run.path).generate(["run"], tokens=5, temperature=0.0)[0]) == 8
 
 
 def test_a_blank_text_is_an_empty_one(made: Made, tmp_path: Path) -> None:
-    run = api.train(made.recipe("odd-pairs", **{"train.steps": 2}), out=tmp_path / "run", workers=1)
+    run = trained(made.recipe("odd-pairs", **{"train.steps": 2}), tmp_path / "run")
     with pytest.raises(BadInput, match="found 0"):
         run.generate([" "])
     assert run.generate([" glass "]) == run.generate(["glass"])
@@ -105,16 +104,16 @@ def test_a_blank_text_is_an_empty_one(made: Made, tmp_path: Path) -> None:
         run.generate(["glass"], tokens=256)
 
 
-def test_byte_pairs_are_kept_in_the_run(made: Made, tmp_path: Path) -> None:
+def test_byte_pairs_are_kept_in_the_run(made: Made, command: Command, tmp_path: Path) -> None:
     """Trained, resumed, replayed and written with: the text and what was learned from it need not be there again."""
     recipe = made.recipe("odd-lm", **{"data.tokenizer": {"kind": "bpe", "vocabulary_size": 270}, "train.steps": 4})
-    run = api.train(recipe, out=tmp_path / "run", workers=1)
+    run = trained(recipe, tmp_path / "run")
     assert run.replay(workers=2)
     metrics = run.metrics[-1]
     assert metrics["bits_per_character"] < metrics["loss"] / np.log(2)  # for a token has more than one character
     text = run.generate(["glass run"], tokens=9)[0]
     assert text.startswith("glass run")
-    shown = glassrun("predict", run.path, "--prompt", "glass run", "--tokens", 9, "--json").json
+    shown = command("predict", run.path, "--prompt", "glass run", "--tokens", 9, "--json").json
     assert shown["text"] == text
     assert shown["decoding"] == "sampling"
     header = json.loads((run.path / "run.json").read_text(encoding="utf-8"))

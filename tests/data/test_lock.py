@@ -17,7 +17,7 @@ from glassrun.data import lock
 from glassrun.data.lock import Check
 from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, DataError
-from support import Made, glassrun, kill, start, wait_for
+from support import Command, Made, glassrun, kill, start, wait_for
 
 PROPERTY = settings(max_examples=150, deadline=None, database=None, derandomize=True)
 
@@ -262,17 +262,18 @@ def test_what_is_no_lock_is_one_clear_error(content: bytes, tmp_path: Path) -> N
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
-def test_the_commands(copied: Made, tmp_path: Path) -> None:
+def test_the_commands(copied: Made, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     recipe = copied.file("odd-lm", name="mine")
-    done = glassrun("data", "lock", recipe, cwd=tmp_path)
+    done = command("data", "lock", recipe)
     assert done.code == 0, done.err
     assert "mine.data.json" in done.out
-    assert glassrun("data", "check", recipe, cwd=tmp_path).code == 0
+    assert command("data", "check", recipe).code == 0
     edit(copied.folder / "text.txt", lambda lines: lines.insert(3, lines[9]))
     done = glassrun("data", "check", recipe, cwd=tmp_path)
     assert (done.code, done.err) == (1, "")
     assert "train: 1 added to 540 lines: line 4 (key " in done.out
-    found = glassrun("data", "check", recipe, "--lock", "mine.data.json", "--json", cwd=tmp_path).json
+    found = command("data", "check", recipe, "--lock", "mine.data.json", "--json").json
     assert found["identical"] is False
     assert [(f["kind"], f["count"]) for f in found["findings"] if f["split"] == "train"][-1] == ("added", 1)
     for arguments in (
@@ -280,21 +281,21 @@ def test_the_commands(copied: Made, tmp_path: Path) -> None:
         ["check", "nothing"],
         ["lock", recipe, "--set", "data.x=1"],
     ):
-        done = glassrun("data", *arguments, cwd=tmp_path)
+        done = command("data", *arguments)
         assert done.code == 2
         assert done.err.startswith("error: ")
         assert "Traceback" not in done.err
 
 
-def test_train_refuses_other_data_than_the_locked_ones(copied: Made, tmp_path: Path) -> None:
-    assert glassrun("data", "lock", copied.file("odd-pairs"), "--out", tmp_path / "lock", cwd=tmp_path).code == 0
+def test_train_refuses_other_data_than_the_locked_ones(copied: Made, command: Command, tmp_path: Path) -> None:
+    assert command("data", "lock", copied.file("odd-pairs"), "--out", tmp_path / "lock").code == 0
     recipe = copied.file("odd-pairs", **{"data.lock": str(tmp_path / "lock"), "train.steps": 2})
-    done = glassrun("train", recipe, "--out", tmp_path / "run", "--workers", 1)
+    done = command("train", recipe, "--out", tmp_path / "run", "--workers", 1)
     assert done.code == 0, done.err
     assert config.load(recipe).digest() == config.load(copied.recipe("odd-pairs", **{"train.steps": 2})).digest()
     for side in ("source.txt", "target.txt"):
         edit(copied.folder / side, lambda lines: lines.pop(7))
-    done = glassrun("train", recipe, "--out", tmp_path / "other", "--workers", 2)
+    done = command("train", recipe, "--out", tmp_path / "other", "--workers", 2)
     assert done.code == 2
     assert "1 of " in done.err
     assert "missing: index" in done.err

@@ -19,7 +19,8 @@ from glassrun.look.page import Part
 from glassrun.look.report import _AFTER_WARMUP
 from glassrun.record.run_folder import RunFolder
 from in_browser import opened
-from support import Made, glassrun
+from in_process import trained
+from support import Command, Made
 
 HOSTILE = "<script>document.title='pwned'</script> <b>glass</b> $x_1$ & "
 
@@ -35,7 +36,7 @@ def reports(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         "odd-lm": made.recipe("odd-lm", **{"data.path": str(text)}),
         "odd-pairs": made.recipe("odd-pairs"),
     }
-    return {name: api.report(api.train(recipe, out=folder / name, workers=1)) for name, recipe in recipes.items()}
+    return {name: api.report(trained(recipe, folder / name)) for name, recipe in recipes.items()}
 
 
 COMMON = ["Loss and learning rate", "The same bits again", "Config", "Data and environment"]
@@ -106,12 +107,12 @@ def test_what_a_text_says_is_no_markup(browser: Any, reports: dict[str, Path]) -
     assert "<script>" in made.page.inner_text("section:has(h2:text('What it writes')) pre")
 
 
-def test_data_that_are_gone_are_said(reports: dict[str, Path], tmp_path: Path) -> None:
+def test_data_that_are_gone_are_said(reports: dict[str, Path], command: Command, tmp_path: Path) -> None:
     path = shutil.copytree(reports["odd-lm"].parent, tmp_path / "run")
     text, moved = reports["odd-lm"].parents[1] / "text.txt", tmp_path / "moved.txt"
     text.rename(moved)
     try:
-        done = glassrun("report", path)
+        done = command("report", path)
         page = (path / "report.html").read_text(encoding="utf-8")
         found = api.report(api.load(path, data_path=str(moved))).read_text(encoding="utf-8")
     finally:

@@ -21,6 +21,7 @@ from bundles import entries_of, forged, manifest_for, seal, write
 from glassrun.errors import BundleError
 from glassrun.record import bundle as bundles
 from glassrun.record.bundle import open_bundle
+from in_process import trained
 from support import Made
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -30,7 +31,7 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
     folder = tmp_path_factory.mktemp("bundle")
     recipe = made.recipe("odd-pairs", **{"train.steps": 3})
-    return api.train(recipe, out=folder / "run", workers=1)
+    return trained(recipe, folder / "run")
 
 
 @pytest.fixture(scope="module")

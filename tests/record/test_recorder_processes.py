@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import glassrun
+from glassrun.errors import ConfigError
 from glassrun.record.run_folder import RunFolder
 from glassrun.replay import operations
 from glassrun.show import summary
@@ -279,10 +281,16 @@ def test_a_rerun_finds_its_recorder_among_several(tmp_path: Path) -> None:
     assert found["steps"] == {str(line.step.step): line.step.fields() for line in second.lines()}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"step": "x", "result": "y"}', None])
-def test_a_job_that_is_none_is_told(script: Path, tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "job.json").write_text(text)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"step": "x", "result": "y"}'])
+def test_a_job_that_is_none_is_told(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "job.json").write_text(text)
+    monkeypatch.setenv("GLASSRUN_RERUN", str(tmp_path / "job.json"))
+    with pytest.raises(ConfigError, match="GLASSRUN_RERUN="), glassrun.record(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_job_that_is_not_there_ends_the_program(script: Path, tmp_path: Path) -> None:
     done = python(script, tmp_path / "run", 1, 0, GLASSRUN_RERUN=str(tmp_path / "job.json"))
     assert done.returncode == 1
     assert "ConfigError: GLASSRUN_RERUN=" in done.stderr
@@ -377,14 +385,20 @@ def test_two_ranks_write_one_ledger(tmp_path: Path) -> None:
     assert "one of several processes" in notes
     assert "buffer 1.running_mean float32 7 on rank 1 is not the one on rank 0" in notes
 
-    again = ranks(tmp_path, str(tmp_path / "again"), "alike")
-    assert [rank.returncode for rank in again] == [0, 0]
-    assert RunFolder.open(tmp_path / "again").lines()[-1].chain == lines[-1].chain
-
     refused = ranks(tmp_path, str(tmp_path / "run"), "alike")
     assert "nothing is overwritten" in refused[0].stderr
     assert "rank 0 could not make this folder" in refused[1].stderr
     assert RunFolder.open(tmp_path / "run").lines() == lines
+
+
+@pytest.mark.long
+def test_two_ranks_again_are_the_same_run(tmp_path: Path) -> None:
+    chains = []
+    for name in ("first", "again"):
+        done = ranks(tmp_path, str(tmp_path / name), "alike")
+        assert [rank.returncode for rank in done] == [0, 0], done[0].stderr + done[1].stderr
+        chains.append(RunFolder.open(tmp_path / name).lines()[-1].chain)
+    assert chains[0] == chains[1]
 
 
 @pytest.mark.parametrize(
@@ -401,10 +415,12 @@ def test_a_rank_that_differs_is_named_with_its_first_tensor(tmp_path: Path, faul
     assert name in found["reason"]
 
 
-def test_ranks_that_do_not_know_each_other_are_told(script: Path, tmp_path: Path) -> None:
-    done = python(script, tmp_path / "run", 1, 0, WORLD_SIZE="2", RANK="0")
-    assert done.returncode == 1
-    assert "Call init_process_group before glassrun.record" in done.stderr
+def test_ranks_that_do_not_know_each_other_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    told = pytest.raises(ConfigError, match=r"Call init_process_group before glassrun\.record")
+    with told, glassrun.record(tmp_path / "run"):
+        pass
     assert not (tmp_path / "run").exists()
 
 

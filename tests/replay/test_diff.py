@@ -15,7 +15,8 @@ import pytest
 
 import glassrun as api
 from glassrun.digest import canonical_json, digest_bytes
-from support import Made, glassrun
+from support import Command, Made, glassrun
+from warm_workers import Server, cold, warm
 
 MODULE = '''
 import random
@@ -125,6 +126,9 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
+
 @pytest.fixture(autouse=True)
 def on_path(faults: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(faults))
@@ -136,10 +140,11 @@ def recipe(made: Made, name: str = "odd-cnn", **overrides: Any) -> dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def plain(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, api.Run]:
+def plain(made: Made, worker_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, api.Run]:
     """Runs that others are compared with."""
     folder = tmp_path_factory.mktemp("plain")
-    return {name: api.train(recipe(made, name), out=folder / name, workers=1) for name in ("odd-cnn", "odd-lm")}
+    with warm(worker_server):
+        return {name: api.train(recipe(made, name), out=folder / name, workers=1) for name in ("odd-cnn", "odd-lm")}
 
 
 def causes(verdict: api.Verdict, status: str = "confirmed") -> list[tuple[str, str]]:
@@ -157,9 +162,11 @@ def test_the_same_on_other_numbers_of_workers_and_with_other_free_fields(
     assert "identical: 4 steps and 2 evaluations" in done.out
 
 
-def test_threads_by_operation_line_and_confirmed_cause(made: Made, plain: dict[str, api.Run], tmp_path: Path) -> None:
+def test_threads_by_operation_line_and_confirmed_cause(
+    made: Made, plain: dict[str, api.Run], command: Command, tmp_path: Path
+) -> None:
     run = api.train(recipe(made, numerics={"threads": 2}), out=tmp_path / "b", workers=1)
-    done = glassrun("diff", plain["odd-cnn"].path, run.path, "--json")
+    done = command("diff", plain["odd-cnn"].path, run.path, "--json")
     assert done.code == 1, done.err
     found = done.json
     assert found["identical"] is False
@@ -307,8 +314,9 @@ def test_what_nobody_seeds(model: str, operation: str, line: str, made: Made, tm
 @pytest.mark.long
 def test_a_set_that_is_iterated_in_the_data_code(made: Made, tmp_path: Path) -> None:
     task = {"task": {"import": "faults:FromASet"}}
-    runs = [api.train(recipe(made, **task), out=tmp_path / str(i), workers=1) for i in range(2)]
-    verdict = api.diff(*runs)
+    with cold():
+        runs = [api.train(recipe(made, **task), out=tmp_path / str(i), workers=1) for i in range(2)]
+        verdict = api.diff(*runs)
     assert verdict.difference is not None
     assert verdict.difference.phase == "batch"
     [(kind, what)] = causes(verdict)
@@ -470,15 +478,15 @@ def test_a_run_that_is_a_part_of_another(made: Made, tmp_path: Path) -> None:
     assert any("train.steps" in note for note in verdict.notes)
 
 
-def test_bad_input(plain: dict[str, api.Run], tmp_path: Path) -> None:
-    missing = glassrun("diff", plain["odd-cnn"].path, tmp_path / "none")
+def test_bad_input(plain: dict[str, api.Run], command: Command, tmp_path: Path) -> None:
+    missing = command("diff", plain["odd-cnn"].path, tmp_path / "none")
     assert missing.code == 2
     assert "no such run folder" in missing.err
     damaged = tmp_path / "damaged"
     shutil.copytree(plain["odd-cnn"].path, damaged)
     lines = (damaged / "ledger.jsonl").read_bytes()
     (damaged / "ledger.jsonl").write_bytes(lines.replace(b'"epoch": 1', b'"epoch": 2', 1))
-    done = glassrun("diff", plain["odd-cnn"].path, damaged)
+    done = command("diff", plain["odd-cnn"].path, damaged)
     assert done.code == 2
     assert "checksum" in done.err
     assert "Traceback" not in done.err

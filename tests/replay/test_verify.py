@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,16 @@ import pytest
 import glassrun as api
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.record.ledger import Line, link
-from support import Made, glassrun
+from support import Command, Made, glassrun
+from warm_workers import Server, warm
+
+pytestmark = pytest.mark.usefixtures("warm_workers")
 
 
 @pytest.fixture(scope="module")
-def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
-    return api.train(made.recipe("odd-cnn"), out=tmp_path_factory.mktemp("replay") / "run", workers=2)
+def run(made: Made, worker_server: Server, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+    with warm(worker_server):
+        return api.train(made.recipe("odd-cnn"), out=tmp_path_factory.mktemp("replay") / "run", workers=2)
 
 
 def forged(run: api.Run, folder: Path, step: int, **changes: Any) -> Path:
@@ -44,11 +45,11 @@ def forged(run: api.Run, folder: Path, step: int, **changes: Any) -> Path:
     return copy
 
 
-def test_identical(run: api.Run) -> None:
-    done = glassrun("replay", run.path, "--workers", 4)
+def test_identical(run: api.Run, command: Command) -> None:
+    done = glassrun("replay", run.path, "--workers", 1)
     assert done.code == 0, done.err
     assert "identical: 6 steps (1 to 6)" in done.out
-    found = glassrun("replay", run.path, "--json").json
+    found = command("replay", run.path, "--workers", 4, "--json").json
     assert found["identical"] is True
     assert found["steps_identical"] == 6
     assert found["evaluations_identical"] == 4
@@ -83,14 +84,14 @@ def test_the_first_difference_is_named_by_step_and_phase(
     assert f"step 3: phase {phase}: {field}" in found.difference
 
 
-def test_exit_code_1_and_the_difference(run: api.Run, tmp_path: Path) -> None:
-    done = glassrun("replay", forged(run, tmp_path, 2, parameters="0" * 16))
+def test_exit_code_1_and_the_difference(run: api.Run, command: Command, tmp_path: Path) -> None:
+    done = command("replay", forged(run, tmp_path, 2, parameters="0" * 16))
     assert done.code == 1
     assert done.out.startswith("different: step 2: phase optimizer")
     assert "Traceback" not in done.err
 
 
-def test_other_numerics_are_said_first(run: api.Run, tmp_path: Path) -> None:
+def test_other_numerics_are_said_first(run: api.Run, command: Command, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     header = json.loads((copy / "run.json").read_bytes())
@@ -98,7 +99,7 @@ def test_other_numerics_are_said_first(run: api.Run, tmp_path: Path) -> None:
     header["environment"]["numerics"]["cpu"] = "Another CPU 9000"
     header["checksum"] = digest_bytes(canonical_json(header).encode())
     (copy / "run.json").write_text(json.dumps(header))
-    done = glassrun("replay", copy)
+    done = command("replay", copy)
     assert done.code == 0
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert "not promised here" in notes[0]
@@ -106,7 +107,7 @@ def test_other_numerics_are_said_first(run: api.Run, tmp_path: Path) -> None:
     assert done.err.index("not promised here") < done.err.index("step 1/6")
 
 
-def test_other_data_are_said_first_and_differ_in_the_batch(made: Made, tmp_path: Path) -> None:
+def test_other_data_are_said_first_and_differ_in_the_batch(made: Made, command: Command, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     text = (made.folder / "text.txt").read_text()
     mine.write_text(text)
@@ -114,13 +115,16 @@ def test_other_data_are_said_first_and_differ_in_the_batch(made: Made, tmp_path:
         made.recipe("odd-lm", **{"data.path": str(mine), "train.steps": 2}), out=tmp_path / "run", workers=1
     )
     mine.write_text(text[:3000] + text[3000:].replace("kiln", "nilk"))
-    done = glassrun("replay", run.path)
+    done = command("replay", run.path)
     assert done.code == 1
     assert "the data are not those that the run began with" in done.err
     assert "phase batch" in done.out
 
 
-def test_changed_code_is_said_first(made: Made, tmp_path: Path) -> None:
+def test_changed_code_is_said_first(
+    made: Made, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     module = tmp_path / "changing_model.py"
     source = (
         "from torch import nn\n\n\ndef model(num_classes):\n"
@@ -131,16 +135,16 @@ def test_changed_code_is_said_first(made: Made, tmp_path: Path) -> None:
     recipe.write_text(
         json.dumps(made.recipe("odd-cnn", model={"import": "changing_model:model"}, **{"train.steps": 2}))
     )
-    assert glassrun("train", recipe, "--out", "run", cwd=tmp_path).code == 0
+    assert command("train", recipe, "--out", "run").code == 0
     module.write_text(source.replace("bias=True", "bias=False"))
-    done = glassrun("replay", "run", cwd=tmp_path)
+    done = command("replay", "run")
     assert done.code == 1
     assert done.out.startswith("different: step 1: phase forward")
     assert "changing_model.py" in done.err
     assert "the run differs before its first step already" in done.err
 
 
-def test_a_run_moved_to_another_folder_replays(run: api.Run, tmp_path: Path) -> None:
+def test_a_run_moved_to_another_folder_replays(run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(run.path, tmp_path / "moved run")
-    script = "import glassrun, sys; sys.exit(0 if glassrun.load('moved run').replay(workers=1) else 1)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert api.load("moved run").replay(workers=1)

@@ -112,6 +112,7 @@ def trainings(tmp_path: Path, *arguments: str) -> Stored:
     )
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_what_is_trained_is_what_the_command_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The chain is that of the same recipe by itself; a run that is no longer finite is measured, not lost; and with
     `--keep` nothing is trained twice."""

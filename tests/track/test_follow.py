@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 
-import glassrun as api
 from glassrun.record.run_folder import RunFolder
 from glassrun.track import follow
 from glassrun.track.follow import Follower
 from glassrun.track.reader import Reader, Row
+from in_process import trained
 from support import Made
 
 
 @pytest.fixture(scope="module")
 def finished(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("finished") / "run"
-    api.train(made.recipe("odd-lm"), out=run, workers=1)
-    return run
+    return trained(made.recipe("odd-lm"), run).path
 
 
 class Remembering:

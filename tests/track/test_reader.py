@@ -15,14 +15,14 @@ from glassrun.errors import RunFolderError
 from glassrun.record.run_folder import RunFolder
 from glassrun.track import reader
 from glassrun.track.reader import Reader
+from in_process import trained
 from support import Made
 
 
 @pytest.fixture(scope="module")
 def finished(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("finished") / "run"
-    api.train(made.recipe("odd-cnn"), out=run, workers=1)
-    return run
+    return trained(made.recipe("odd-cnn"), run).path
 
 
 def test_rows_are_the_ledger_and_the_evaluations(finished: Path) -> None:
@@ -92,9 +92,7 @@ def test_a_changed_line_is_not_sent(finished: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_left_out(made: Made, tmp_path: Path) -> None:
     with pytest.raises(api.GlassrunError):
-        api.train(
-            made.recipe("odd-cnn", **{"optimizer.lr": 1e30, "optimizer.eps": 1e-30}), out=tmp_path / "run", workers=1
-        )
+        trained(made.recipe("odd-cnn", **{"optimizer.lr": 1e30, "optimizer.eps": 1e-30}), tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     assert folder.status == "stopped"
     rows = Reader(folder).rows()
@@ -129,7 +127,7 @@ def test_tags_say_what_the_run_is(finished: Path) -> None:
 
 
 def test_two_runs_of_one_recipe_have_names_of_their_own(finished: Path, made: Made, tmp_path: Path) -> None:
-    again = api.train(made.recipe("odd-cnn"), out=tmp_path / "again", workers=1).folder
+    again = trained(made.recipe("odd-cnn"), tmp_path / "again").folder
     first = RunFolder.open(finished)
     assert again.lines()[-1].chain == first.lines()[-1].chain
     assert again.header["id"] != first.header["id"]

@@ -25,7 +25,8 @@ from glassrun import config
 from glassrun.errors import ConfigError
 from glassrun.record.run_folder import RunFolder
 from glassrun.track.reader import Reader, parameters, tags
-from support import Done, Made, bits_of, children, glassrun, kill, start, wait_for
+from in_process import trained
+from support import Command, Done, Made, bits_of, children, glassrun, kill, start, wait_for
 
 needs_mlflow = pytest.mark.skipif(
     find_spec("mlflow") is None, reason="needs mlflow: pip install -c constraints.txt -e '.[mlflow]'"
@@ -38,9 +39,7 @@ needs_wandb = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def finished(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that no tracker is told of."""
-    run = tmp_path_factory.mktemp("untracked") / "run"
-    assert train(made, run, {}).code == 0
-    return run
+    return trained(made.recipe("odd-cnn"), tmp_path_factory.mktemp("untracked") / "run").path
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +132,9 @@ def test_track_says_what_it_could_not_send(fake: dict[str, str], finished: Path)
     assert (done.code, done.err) == (0, "")
 
 
-def test_track_of_nothing_is_bad_input(finished: Path, tmp_path: Path) -> None:
+def test_track_of_nothing_is_bad_input(finished: Path, command: Command, tmp_path: Path) -> None:
     for arguments, said in (([finished], "--mlflow"), ([tmp_path / "no"], "no such run folder")):
-        done = glassrun("track", *arguments)
+        done = command("track", *arguments)
         assert done.code == 2
         assert said in done.err
         assert "Traceback" not in done.err
@@ -143,10 +142,11 @@ def test_track_of_nothing_is_bad_input(finished: Path, tmp_path: Path) -> None:
 
 def test_a_tracker_whose_package_is_missing_is_bad_input_before_training(made: Made, tmp_path: Path) -> None:
     """The package is hidden from a process that has it."""
+    recipe = str(made.file("odd-cnn", track={"mlflow": {}}))
     script = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'mlflow' else real(name, *rest)\n"
-        f"sys.argv[1:] = ['train', {str(made.file('odd-cnn', track={'mlflow': {}}))!r}, '--out', 'run']\n"
+        f"sys.argv[1:] = ['train', {recipe!r}, '--out', 'run', '--no-report']\n"
         "from glassrun.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
@@ -285,7 +285,7 @@ def test_mlflow_holds_the_run_and_sending_it_again_changes_nothing(
 def test_a_server_that_is_killed_halfway_gets_the_rest_later(made: Made, server: Server, tmp_path: Path) -> None:
     """The numbers that came before, the run goes on without it to the same bits, and `glassrun track` completes it."""
     steps = {"train.steps": 400, "train.eval_every": 100, "train.checkpoint_every": 100}
-    assert glassrun("train", made.file("odd-cnn", **steps), "--out", tmp_path / "untracked", "--workers", 1).code == 0
+    trained(made.recipe("odd-cnn", **steps), tmp_path / "untracked")
     run = tmp_path / "run"
     track = {"mlflow": {"uri": server.uri, "experiment": "halfway"}, "wait": 300}
     process = start("train", made.file("odd-cnn", track=track, **steps), "--out", run, "--workers", 1)

@@ -11,6 +11,8 @@ import glassrun as api
 from in_process import trained
 from support import Made, bits_of, glassrun
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 NAMES = ("odd-cnn", "odd-lm", "odd-pairs")
 
 
@@ -84,13 +86,15 @@ def test_slices_by_length(made: Made, tmp_path: Path) -> None:
 def test_number_of_workers_with_other_numerics(numerics: dict[str, Any], made: Made, tmp_path: Path) -> None:
     """Other numerics are another run; autocast and its casts are each slice's own."""
     recipe = made.recipe("odd-cnn", numerics=numerics)
-    runs = [api.train(recipe, out=tmp_path / str(workers), workers=workers) for workers in (1, 2)]
+    runs = [trained(recipe, tmp_path / "1"), api.train(recipe, out=tmp_path / "2", workers=2)]
     assert bits_of(runs[0].path) == bits_of(runs[1].path)
 
 
 @pytest.mark.parametrize("hash_seed", ["4242", pytest.param("0", marks=pytest.mark.long)])
 def test_hash_seed(hash_seed: str, made: Made, reference: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    done = glassrun("train", made.file("odd-pairs"), "--out", tmp_path / "run", PYTHONHASHSEED=hash_seed)
+    """Of the command line's process, whose workers start as everybody's do."""
+    recipe = made.file("odd-pairs")
+    done = glassrun("train", recipe, "--out", tmp_path / "run", "--workers", 2, PYTHONHASHSEED=hash_seed)
     assert done.code == 0, done.err
     assert bits_of(tmp_path / "run") == reference["odd-pairs"]
 

@@ -20,7 +20,8 @@ from glassrun.keys import derive
 from glassrun.record.fingerprint import Fixed
 from glassrun.train.disagreement import disagreement, word_sum
 from glassrun.train.elastic import endure, left
-from support import Done, Made, alive, bits_of, children, glassrun, kill, start, wait_for
+from in_process import trained
+from support import Command, Done, Made, alive, bits_of, children, glassrun, kill, start, wait_for
 
 STEPS = {"train.steps": 40, "train.eval_every": 10, "train.checkpoint_every": 4}
 
@@ -99,9 +100,7 @@ def test_does_not_try_again_what_was_raised(error: Exception) -> None:
 
 @pytest.fixture(scope="module")
 def never_killed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run = tmp_path_factory.mktemp("never") / "run"
-    api.train(made.file("odd-lm", **STEPS), out=run, workers=2)
-    return bits_of(run)
+    return bits_of(trained(made.recipe("odd-lm", **STEPS), tmp_path_factory.mktemp("never") / "run").path)
 
 
 def lines_in(run: Path) -> int:
@@ -285,11 +284,10 @@ def faulty(made: Made, place: Path, monkeypatch: pytest.MonkeyPatch, request: py
 def never_disturbed(made: Made, place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The model without a fault; a fault's arguments are part of the config and so of the chain, which is left out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.syspath_prepend(place)
         steps = {"train.steps": 12, "train.eval_every": 4, "train.checkpoint_every": 4}
-        run = tmp_path_factory.mktemp("never") / "run"
-        api.train(made.recipe("odd-cnn", model={"import": "faulty:Plain"}, **steps), out=run, workers=1)
-    return comparable(run)
+        recipe = made.recipe("odd-cnn", model={"import": "faulty:Plain"}, **steps)
+        return comparable(trained(recipe, tmp_path_factory.mktemp("never") / "run").path)
 
 
 def comparable(run: Path) -> dict[str, Any]:
@@ -319,6 +317,7 @@ def test_a_worker_that_raises_is_not_replaced(faulty: Any, tmp_path: Path) -> No
     done = glassrun("train", faulty("Raising", 11, 1), "--out", run, "--workers", 2)
     assert done.code == 2
     assert "the disk is on fire" in done.err
+    assert "Traceback" not in done.err
     assert "going on" not in done.err
     assert len(sessions_of(run)) == 1
 
@@ -422,10 +421,11 @@ def test_a_flipped_bit_is_found_and_nothing_is_lost(
     said: list[str],
     faulty: Any,
     never_disturbed: dict[str, Any],
+    command: Command,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    done = glassrun("train", faulty(kind, at, rank), "--out", run, "--workers", workers)
+    done = command("train", faulty(kind, at, rank), "--out", run, "--workers", workers)
     assert done.code == 1, done.err
     assert f"stopped: step {step}: " in done.err
     for text in said:
@@ -433,8 +433,8 @@ def test_a_flipped_bit_is_found_and_nothing_is_lost(
     assert f"glassrun resume {run}" in done.err
     assert "Traceback" not in done.err
     assert lines_in(run) == (step if kind == "FlippingOptimizer" else step - 1)
-    assert glassrun("show", run, "--json").json["status"] == "interrupted"
-    resumed = glassrun("resume", run, "--workers", 1)
+    assert command("show", run, "--json").json["status"] == "interrupted"
+    resumed = command("resume", run, "--workers", 1)
     assert resumed.code == 0, resumed.err
     assert comparable(run) == never_disturbed
 

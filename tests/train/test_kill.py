@@ -9,18 +9,16 @@ from typing import Any
 
 import pytest
 
-import glassrun as api
 from glassrun.keys import derive
-from support import Made, alive, bits_of, children, glassrun, kill, start, wait_for
+from in_process import trained
+from support import Command, Made, alive, bits_of, children, glassrun, kill, start, wait_for
 
 STEPS = {"train.steps": 80, "train.eval_every": 10, "train.checkpoint_every": 4}
 
 
 @pytest.fixture(scope="module")
 def never_killed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run = tmp_path_factory.mktemp("never") / "run"
-    api.train(made.file("odd-lm", **STEPS), out=run, workers=2)
-    return bits_of(run)
+    return bits_of(trained(made.recipe("odd-lm", **STEPS), tmp_path_factory.mktemp("never") / "run").path)
 
 
 def lines_in(run: Path) -> int:
@@ -28,6 +26,17 @@ def lines_in(run: Path) -> int:
         return (run / "ledger.jsonl").read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
+
+
+def stopped(run: Path, made: Made, after_step: int) -> None:
+    """Train in this process and stop after a step: the folder is as a kill leaves it."""
+
+    def stop(event: dict[str, Any]) -> None:
+        if event.get("step") == after_step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(made.recipe("odd-lm", **STEPS), run, stop)
 
 
 def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> None:
@@ -44,15 +53,15 @@ def killed(run: Path, made: Made, who: str, workers: int, after_lines: int) -> N
 
 @pytest.mark.parametrize(("who", "after_lines"), [pytest.param("launcher", 13, marks=pytest.mark.long), ("all", 33)])
 def test_goes_on_with_the_same_bits(
-    who: str, after_lines: int, made: Made, never_killed: dict[str, Any], tmp_path: Path
+    who: str, after_lines: int, made: Made, never_killed: dict[str, Any], command: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     killed(run, made, who, 2, after_lines)
-    assert glassrun("show", run, "--json").json["status"] == "interrupted"
-    resumed = glassrun("resume", run, "--workers", 4 if who == "all" else 1)
+    assert command("show", run, "--json").json["status"] == "interrupted"
+    resumed = command("resume", run, "--workers", 4 if who == "all" else 1)
     assert resumed.code == 0, resumed.err
     assert bits_of(run) == never_killed
-    assert glassrun("replay", run, "--from", 70).code == 0
+    assert command("replay", run, "--from", 70, "--workers", 2).code == 0
 
 
 @pytest.mark.long
@@ -78,16 +87,16 @@ def test_ctrl_c_says_how_to_go_on(made: Made, never_killed: dict[str, Any], tmp_
     assert f"glassrun resume {run}" in err.decode()
     assert "Traceback" not in err.decode()
     wait_for(lambda: not any(map(alive, crew)), "the workers to end", 30)
-    assert glassrun("resume", run).code == 0
+    assert glassrun("resume", run, "--workers", 1).code == 0
     assert bits_of(run) == never_killed
 
 
-def test_there_is_never_a_second_writer(made: Made, tmp_path: Path) -> None:
+def test_there_is_never_a_second_writer(made: Made, command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
     launcher = start("train", made.file("odd-lm", **(STEPS | {"train.steps": 2000})), "--out", run, "--workers", 1)
     try:
         wait_for(lambda: lines_in(run) >= 1, "the first step")
-        second = glassrun("resume", run)
+        second = command("resume", run, "--workers", 1)
         assert second.code == 2
         assert "another process" in second.err
         assert launcher.poll() is None
@@ -96,25 +105,27 @@ def test_there_is_never_a_second_writer(made: Made, tmp_path: Path) -> None:
         launcher.communicate(timeout=60)
 
 
-def test_a_torn_last_line_is_dropped_and_made_again(made: Made, never_killed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_torn_last_line_is_dropped_and_made_again(
+    made: Made, never_killed: dict[str, Any], command: Command, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    killed(run, made, "all", 1, 22)
+    stopped(run, made, 22)
     lines = (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (run / "ledger.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
     (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes() + b'{"step": 30, "spl')
     table = run / "ledger.tensors"
     table.write_bytes(table.read_bytes()[:-5])
-    assert glassrun("resume", run).code == 0
+    assert command("resume", run, "--workers", 1).code == 0
     assert bits_of(run) == never_killed
 
 
-def test_repeated_steps_are_checked_against_the_ledger(made: Made, tmp_path: Path) -> None:
+def test_repeated_steps_are_checked_against_the_ledger(made: Made, command: Command, tmp_path: Path) -> None:
     """The data change behind the manifest's back after the start: here a step that is repeated must not pass."""
     run = tmp_path / "run"
-    killed(run, made, "all", 1, 22)
+    stopped(run, made, 22)
     changed = tmp_path / "text.txt"
     changed.write_bytes((made.folder / "text.txt").read_bytes().replace(b"kiln", b"nilk", 1))
-    refused = glassrun("resume", run, "--data-path", changed)
+    refused = command("resume", run, "--data-path", changed, "--workers", 1)
     assert refused.code == 2
     assert "data" in refused.err
     assert "Traceback" not in refused.err

@@ -17,13 +17,16 @@ import random, numpy, torch
 torch.set_num_threads(int(sys.argv[2]))
 import glassrun
 before = [torch.rand(3).sum().item(), random.random(), numpy.random.rand()] if "used" in sys.argv else None
-done = glassrun.seed(int(sys.argv[1]))
-linear = torch.nn.Linear(3, 5)
+draws = []
+for seed in sys.argv[1].split():
+    done = glassrun.seed(int(seed))
+    linear = torch.nn.Linear(3, 5)
+    draws.append([random.random(), random.sample(range(1000), 5), numpy.random.rand(3).tolist(),
+                  torch.rand(3).tolist(),
+                  torch.randperm(11).tolist(), linear.weight.tolist(),
+                  torch.nn.functional.dropout(torch.ones(20)).tolist()])
 print(json.dumps({
-    "draws": [random.random(), random.sample(range(1000), 5), numpy.random.rand(3).tolist(),
-              torch.rand(3).tolist(),
-              torch.randperm(11).tolist(), linear.weight.tolist(),
-              torch.nn.functional.dropout(torch.ones(20)).tolist()],
+    "draws": draws,
     "deterministic": torch.are_deterministic_algorithms_enabled(),
     "cudnn": [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark],
     "workspace": __import__("os").environ.get("CUBLAS_WORKSPACE_CONFIG"),
@@ -32,11 +35,12 @@ print(json.dumps({
 """
 
 
-def draw(seed: int, *words: str, threads: int = 1, **variables: str) -> dict:  # type: ignore[type-arg]
+def draw(*seeds: int, used: bool = False, threads: int = 1, **variables: str) -> dict:  # type: ignore[type-arg]
+    """What a new process draws after each of these seeds, and what it says of the last."""
     names = ("PYTHONHASHSEED", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
     environment = {name: value for name, value in os.environ.items() if name not in names} | variables
     done = subprocess.run(
-        [sys.executable, "-c", DRAW, str(seed), str(threads), *words],
+        [sys.executable, "-c", DRAW, " ".join(map(str, seeds)), str(threads), *(["used"] if used else [])],
         env=environment,
         capture_output=True,
         text=True,
@@ -47,23 +51,32 @@ def draw(seed: int, *words: str, threads: int = 1, **variables: str) -> dict:  #
     return found
 
 
-def test_all_generators_repeat_even_when_they_were_used_before() -> None:
-    first, used, other = draw(7), draw(7, "used"), draw(8)
-    assert first["draws"] == used["draws"]
-    assert all(a != b for a, b in zip(first["draws"], other["draws"], strict=True))
-    assert first["deterministic"] is True
-    assert first["cudnn"] == [True, False]
-    assert first["workspace"] == ":4096:8"
+@pytest.fixture(scope="module")
+def used() -> dict:  # type: ignore[type-arg]
+    """Of a process that has drawn already, on two threads."""
+    return draw(7, used=True, threads=2)
 
 
-def test_it_says_what_came_too_late() -> None:
-    found = draw(7, "used", threads=2)
-    missed = " ".join(found["not_set"])
+def test_all_generators_repeat_even_when_they_were_used_before(used: dict) -> None:  # type: ignore[type-arg]
+    """In another process, and in the same after other draws; also from both ends of the range."""
+    found = draw(7, 8, 7, 0, 2**32 - 1)
+    first, *others = (found["draws"][place] for place in (0, 1, 3, 4))
+    assert first == found["draws"][2] == used["draws"][0]
+    for other in others:
+        assert all(a != b for a, b in zip(first, other, strict=True))
+    assert others[1] != others[2]
+    assert found["deterministic"] is True
+    assert found["cudnn"] == [True, False]
+    assert found["workspace"] == ":4096:8"
+
+
+def test_it_says_what_came_too_late(used: dict) -> None:  # type: ignore[type-arg]
+    missed = " ".join(used["not_set"])
     for word in ("PYTHONHASHSEED", "MKL_CBWR", "threads: torch uses 2", "numpy.random.default_rng()"):
         assert word in missed
-    assert found["text"].splitlines() == [
-        *(f"set: {item}" for item in found["set"]),
-        *(f"NOT set: {item}" for item in found["not_set"]),
+    assert used["text"].splitlines() == [
+        *(f"set: {item}" for item in used["set"]),
+        *(f"NOT set: {item}" for item in used["not_set"]),
     ]
 
 
@@ -72,10 +85,6 @@ def test_it_does_not_ask_for_what_is_there() -> None:
     (missed,) = found["not_set"]
     assert missed.startswith("generators of your own")
     assert "CUBLAS_WORKSPACE_CONFIG=:16:8" in found["set"]
-
-
-def test_the_ends_of_the_range() -> None:
-    assert draw(0)["draws"] != draw(2**32 - 1)["draws"]
 
 
 @pytest.mark.parametrize("number", [-1, 2**32])

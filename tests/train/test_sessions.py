@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import glassrun as api
 from glassrun.digest import canonical_json, digest_bytes, digest_value
-from support import Made, glassrun
+from support import Command, Made, glassrun
 
 MODEL = (
     "from torch import nn\n\n\ndef model(num_classes):\n"
@@ -49,30 +50,40 @@ def change(run: Path, **values: Any) -> None:
     (run / "run.json").write_text(json.dumps(header))
 
 
-def resumed(run: Path) -> list[dict[str, Any]]:
-    done = glassrun("resume", run, "--workers", 1, cwd=run.parent)
-    assert done.code == 0, done.err
-    sessions: list[dict[str, Any]] = api.load(run).folder.header["sessions"]
-    return sessions
+Resumed = Callable[[], list[dict[str, Any]]]
 
 
-def test_a_session_on_the_same_environment_has_the_same_digests(interrupted: Path) -> None:
+@pytest.fixture
+def resumed(interrupted: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Resumed:
+    """Goes on with the run and returns its sessions."""
+
+    def call() -> list[dict[str, Any]]:
+        monkeypatch.chdir(interrupted.parent)
+        done = command("resume", interrupted, "--workers", 1)
+        assert done.code == 0, done.err
+        sessions: list[dict[str, Any]] = api.load(interrupted).folder.header["sessions"]
+        return sessions
+
+    return call
+
+
+def test_a_session_on_the_same_environment_has_the_same_digests(interrupted: Path, resumed: Resumed) -> None:
     header = api.load(interrupted).folder.header
-    first, second = resumed(interrupted)
+    first, second = resumed()
     assert first["numerics"] == second["numerics"] == digest_value(header["environment"]["numerics"])
     assert first["code"] == second["code"] == header["code"]["digest"]
     assert second["after_step"] == 2
     assert not {"environment", "changed_code"} & second.keys()
 
 
-def test_a_session_elsewhere_or_with_other_code_says_what_it_was(interrupted: Path) -> None:
+def test_a_session_elsewhere_or_with_other_code_says_what_it_was(interrupted: Path, resumed: Resumed) -> None:
     environment = json.loads((interrupted / "run.json").read_bytes())["environment"]
     here = dict(environment["numerics"])
     environment["numerics"]["cpu"] = "Another CPU 9000"
     change(interrupted, environment=environment)
     changed = f"# as it was\n{MODEL}"
     (interrupted.parent / "my_model.py").write_text(changed)
-    first, second = resumed(interrupted)
+    first, second = resumed()
     assert second["environment"] == here
     assert second["numerics"] == digest_value(here)
     assert second["changed_code"] == {"my_model.py": digest_bytes(changed.encode())}

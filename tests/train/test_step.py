@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import glassrun as api
 from glassrun.data.order import Order
 from glassrun.record.fingerprint import Fingerprinter
 from glassrun.train.evaluate import Evaluation
@@ -21,7 +20,7 @@ from glassrun.train.loading import Examples
 from glassrun.train.loop import Outcome, Trainer
 from glassrun.train.state import State
 from glassrun.train.workers import Workers
-from in_process import state_of, step, watched
+from in_process import state_of, step, trained, watched
 from support import Made
 
 
@@ -243,10 +242,10 @@ def test_an_imported_factory_starts_from_the_seed(made: Made, tmp_path: Path, mo
 
 def test_other_load_on_the_machine_moves_no_bit(made: Made, tmp_path: Path) -> None:
     recipe = made.recipe("odd-lm", **{"train.steps": 3})
-    alone = api.train(recipe, out=tmp_path / "alone", workers=1)
+    alone = trained(recipe, tmp_path / "alone")
     busy = subprocess.Popen([sys.executable, "-c", "while True: sum(range(10**6))"])
     try:
-        beside = api.train(recipe, out=tmp_path / "beside", workers=1)
+        beside = trained(recipe, tmp_path / "beside")
     finally:
         busy.kill()
         busy.wait()

@@ -24,6 +24,7 @@ from glassrun.train import state
 from glassrun.train.meeting import Meeting
 from glassrun.train.ranked import _agreed
 from glassrun.train.torchrun import Rank
+from in_process import trained
 from support import Made, alive, bits_of, children, glassrun, kill, wait_for
 
 STEPS = {"train.steps": 40, "train.eval_every": 10, "train.checkpoint_every": 4}
@@ -40,9 +41,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def on_one_machine(made: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run = tmp_path_factory.mktemp("one") / "run"
-    api.train(made.file("odd-lm", **STEPS), out=run, workers=2)
-    return bits_of(run)
+    return bits_of(trained(made.recipe("odd-lm", **STEPS), tmp_path_factory.mktemp("one") / "run").path)
 
 
 def lines_in(run: Path) -> int:
@@ -155,7 +154,7 @@ def test_a_random_seed_is_drawn_once_and_a_folder_can_be_resumed(made: Made, age
 )
 def test_what_is_asked_of_a_rank(arguments: list[str], said: str, made: Made, tmp_path: Path) -> None:
     if "other" in arguments:
-        api.train(made.recipe("odd-cnn", **{"train.steps": 1}), out=tmp_path / "other", workers=1)
+        trained(made.recipe("odd-cnn", **{"train.steps": 1}), tmp_path / "other")
     done = glassrun("train", made.file("odd-lm"), *arguments, cwd=tmp_path, **ENVIRONMENT)
     assert done.code == 2
     assert said in done.err

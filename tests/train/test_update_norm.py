@@ -69,6 +69,7 @@ def test_the_chain_is_the_same_without_it(recorded: Run, made: Made, tmp_path: P
     assert summary(without.path)["update_norm"] is None
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_two_workers_give_the_same_and_a_replay_does_not_mind_it(recorded: Run, made: Made, tmp_path: Path) -> None:
     run = api.train(made.recipe(NAME, record={"update_norm": True}), out=tmp_path / "run", workers=2)
     assert norms(run) == norms(recorded)

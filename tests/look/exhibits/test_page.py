@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import glassrun as api
 from glassrun.errors import ConfigError
 from glassrun.look.exhibits import page, registry
 from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.figures.positions import positions
 from glassrun.look.figures.style import svg
 from glassrun.look.page import Figure, Part
+from in_process import trained
 from support import Made, glassrun
 
 pytest.importorskip("matplotlib", reason="needs the extra figures")
@@ -93,7 +93,7 @@ def test_what_would_be_ignored_is_refused(name: str, given: dict[str, object], o
 
 
 def test_a_run_is_shown_where_it_fits(made: Made, tmp_path: Path) -> None:
-    run = api.train(made.recipe("odd-cnn", **{"train.steps": 2}), out=tmp_path / "run", workers=1)
+    run = trained(made.recipe("odd-cnn", **{"train.steps": 2}), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"first: --run .*run would be ignored; it is for second"):
         page.write("first", run=run)
     page.write("second", run=run)
