@@ -29,7 +29,7 @@ SIZES: tuple[int | None, ...] = (100, 300, 1000, None)  # None: all
 LAYERS, SIZE = "layers", "training images"
 ACCURACY, MOVED, GAP = "held-out accuracy", "accuracy, moved by a pixel", "gap to training accuracy"
 PARAMETERS = "parameters"
-STEP_TIME, INFERENCE_TIME = "time of a training step, convolution's = 1", "time of inference, convolution's = 1"
+STEP_TIME, INFERENCE_TIME = "training step, in the convolution's", "inference, in the convolution's"
 _REPEATS = 31
 _TIMED = 64  # images
 
@@ -160,7 +160,8 @@ if __name__ == "__main__":
         judge,
         [
             *(Panel(value, SIZE, LAYERS, log_x=True, percent=True) for value in (ACCURACY, MOVED, GAP)),
-            *(Panel(value, LAYERS, log_y=True) for value in (PARAMETERS, STEP_TIME, INFERENCE_TIME)),
+            Panel(PARAMETERS, LAYERS, log_y=True),
+            *(Panel(value, LAYERS) for value in (STEP_TIME, INFERENCE_TIME)),
         ],
         trained="Two layers of 16 maps, each with max pooling, and a linear classifier, on the digits, 300 steps",
     )

@@ -21,17 +21,19 @@ from bundles import entries_of, forged, manifest_for, seal, write
 from glassrun.errors import BundleError
 from glassrun.record import bundle as bundles
 from glassrun.record.bundle import open_bundle
-from in_process import trained
 from support import Made
+from warm_workers import Server, warm
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
-def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+def run(made: Made, worker_server: Server, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+    """By a worker: the code that a run keeps is what its process has imported, and this one's would be all tests'."""
     folder = tmp_path_factory.mktemp("bundle")
     recipe = made.recipe("odd-pairs", **{"train.steps": 3})
-    return trained(recipe, folder / "run")
+    with warm(worker_server):
+        return api.train(recipe, out=folder / "run", workers=1)
 
 
 @pytest.fixture(scope="module")

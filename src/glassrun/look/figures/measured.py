@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
         if panel.log_x:
             axes.set_xscale("log")
         if len(levels) <= 8:
-            axes.set_xticks(levels, [f"{level:g}" for level in levels])
+            axes.set_xticks(levels, _apart(levels, _width(axes), log=panel.log_x))
             axes.minorticks_off()
     else:
         long = max(len(str(level)) for level in levels) * len(levels) > _LETTERS_IN_AN_INCH * _width(axes)
@@ -95,10 +96,33 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
         axes.set_xlim(-0.5, len(levels) - 0.5)
     if panel.log_y:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < 30 * low:
+            from matplotlib.ticker import LogLocator, NullFormatter
+
+            # there are few powers of ten, and what stands between them would be written as such
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(plain(panel.x))
     axes.set_ylabel(plain(panel.y) + (", %" if panel.percent else ""))
     if panel.title:
         axes.set_title(plain(panel.title), color=INK)
+
+
+def _apart(levels: Sequence[Any], width: float, *, log: bool) -> list[str]:
+    """The labels of numbers along an axis of so many inches, empty where one would stand in the one after it."""
+    ends = [math.log(level) if log else float(level) for level in (levels[0], levels[-1])]
+    labels: list[str] = []
+    place = math.inf  # where the label after this one begins, from the last one down
+    for level in reversed(levels):
+        along = (math.log(level) if log else float(level)) - ends[0]
+        middle = width * along / ((ends[1] - ends[0]) or 1.0)
+        half = len(f"{level:g}") / _LETTERS_IN_AN_INCH / 2
+        free = middle + half <= place
+        labels.append(f"{level:g}" if free else "")
+        place = middle - half if free else place
+    return labels[::-1]
 
 
 def _width(axes: Any) -> float:
