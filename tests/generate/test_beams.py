@@ -10,7 +10,7 @@ import torch
 
 from glassrun.data.tokenizers import BEGIN, END
 from glassrun.functional.sampling import length_penalty
-from glassrun.generate.beams import Found, beam_search
+from glassrun.generate.beams import Found, _best, beam_search
 from glassrun.generate.decoding import Beams
 from glassrun.generate.writers import TextWriter, TranslationWriter
 from writing import VOCABULARY, greedy, language_model, translator
@@ -144,3 +144,11 @@ def test_another_library_finds_the_same(gpt2: Any, beams: int) -> None:
         assert not any(theirs[len(ours) :])  # what it fills up with
         endings.add(ours[-1] == STOP)
     assert endings == {True, False}
+
+
+def test_of_equally_likely_texts_those_that_come_first_are_kept() -> None:
+    none = -torch.inf
+    sums = torch.tensor([-3.0, none, -1.0, -2.0, -2.0, -2.0, none], dtype=torch.float64)
+    assert _best(sums, 3) == [2, 3, 4]
+    assert _best(sums, 7) == [2, 3, 4, 5, 0]
+    assert _best(torch.full((4,), none, dtype=torch.float64), 2) == []

@@ -100,7 +100,7 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
         if high < 30 * low:
             from matplotlib.ticker import LogLocator, NullFormatter
 
-            # there are few powers of ten, and what stands between them would be written as such
+            # There are few powers of ten, and what stands between them would be written as such.
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
