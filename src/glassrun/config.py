@@ -31,10 +31,11 @@ from ruamel.yaml import YAML
 
 from glassrun.digest import digest_value
 from glassrun.errors import ConfigError, nearest
+from glassrun.identity import Free, IfGiven
 from glassrun.models.arguments import ARGUMENTS, ROTARY_SCALINGS, Arguments, LlamaArguments
 from glassrun.plain import parse_yaml, plain_values
 from glassrun.sections.augment import AUGMENTATIONS, Augmentations, Mixup
-from glassrun.sections.base import Count, Free, IfGiven, Section, Share
+from glassrun.sections.base import Count, Section, Share
 from glassrun.sections.optimizers import OPTIMIZERS, AdamW, Optimizer
 from glassrun.sections.schedules import SCHEDULES, Schedule, WarmupCosine, WarmupStableDecay
 

@@ -13,12 +13,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from glassrun.identity import IfGiven
+
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Factor = Annotated[float, Field(ge=1.0)]
 # A test holds these against the modules that take them, which cannot be imported without torch.
 Plain = Literal["relu", "gelu", "gelu-tanh", "silu", "relu2"]
 Activation = Literal["relu", "gelu", "gelu-tanh", "silu", "relu2", "swiglu", "geglu", "geglu-tanh"]
+MemoryFormat = Literal["contiguous", "channels_last"]
 Positions = Literal["sinusoidal", "learned", "rotary", "alibi", "relative", "t5", "none"]
 
 
@@ -38,6 +41,7 @@ class CNNArguments(Arguments):
     pooling: Literal["max", "average"] = "max"
     hidden: Positive = 128
     dropout: Probability = 0.25
+    memory_format: Annotated[MemoryFormat, IfGiven] = "contiguous"
 
     @model_validator(mode="after")
     def _kernel_has_a_centre(self) -> Self:
@@ -81,6 +85,7 @@ class ResNetArguments(Arguments):
     shortcut: Literal["projection", "padding"] = "projection"
     norm_groups: Positive | None = None  # None: batch norm
     stochastic_depth: Probability = 0.0
+    memory_format: Annotated[MemoryFormat, IfGiven] = "contiguous"
 
     @model_validator(mode="after")
     def _an_entry_a_stage(self) -> Self:

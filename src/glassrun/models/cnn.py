@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from glassrun.models.image_size import POOL, pooled_size
-from glassrun.nn.convolution import ConvolutionBlock
+from glassrun.nn.convolution import ConvolutionBlock, MemoryFormat, in_memory
 from glassrun.nn.initialisation import Draw, he_normal, norm_or_bias, xavier_uniform
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class CNN(nn.Module):
         pooling: max or average, over 2 × 2.
         hidden: features of the fully connected layer.
         dropout: share of them set to zero in training.
+        memory_format: in which order the feature maps lie in memory; see `nn.convolution.in_memory`.
 
     Raises:
         ModelError: the images are too small for so many poolings.
@@ -49,8 +50,10 @@ class CNN(nn.Module):
         pooling: Literal["max", "average"] = "max",
         hidden: int = 128,
         dropout: float = 0.25,
+        memory_format: MemoryFormat = "contiguous",
     ) -> None:
         super().__init__()
+        self.memory_format = memory_format
         height, width = pooled_size(image_height, image_width, len(channels))
         layers: list[nn.Module] = []
         before = in_channels
@@ -68,7 +71,7 @@ class CNN(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """The logits of every class."""
-        x = self.features(image)
+        x = self.features(in_memory(image, self.memory_format))
         x = self.flatten(x)
         x = self.dropout(self.activation(self.hidden(x)))
         logits: Tensor = self.classify(x)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from glassrun.functional.stochastic_depth import linear_rates
-from glassrun.nn.convolution import ConvolutionBlock, GlobalAveragePooling
+from glassrun.nn.convolution import ConvolutionBlock, GlobalAveragePooling, MemoryFormat, in_memory
 from glassrun.nn.initialisation import Draw, he_normal, norm_or_bias, xavier_uniform
 from glassrun.nn.residual import (
     BOTTLENECK_EXPANSION,
@@ -44,6 +44,7 @@ class ResNet(nn.Module):
         norm_groups: of group norm; none for batch norm.
         stochastic_depth: how often the last block's branch is left out in training; see
             `functional.stochastic_depth.linear_rates` for the others.
+        memory_format: in which order the feature maps lie in memory; see `nn.convolution.in_memory`.
 
     Source: He et al. 2016, table 1, and section 4.2 for CIFAR; see `nn.residual` for where we depart.
     """
@@ -61,8 +62,10 @@ class ResNet(nn.Module):
         shortcut: Literal["projection", "padding"] = "projection",
         norm_groups: int | None = None,
         stochastic_depth: float = 0.0,
+        memory_format: MemoryFormat = "contiguous",
     ) -> None:
         super().__init__()
+        self.memory_format = memory_format
         self.stem = _STEMS[stem](in_channels, stem_channels, norm_groups)
         branch, expansion = _BRANCHES[block]
         beside = _SHORTCUTS[shortcut]
@@ -89,7 +92,7 @@ class ResNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """The logits of every class."""
-        logits: Tensor = self.classify(self.pooling(self.stages(self.stem(image))))
+        logits: Tensor = self.classify(self.pooling(self.stages(self.stem(in_memory(image, self.memory_format)))))
         return logits
 
     def start(self, name: str, parameter: nn.Parameter) -> Draw | float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 
 from glassrun.functional.convolution import global_average_pooling
@@ -11,6 +12,7 @@ from glassrun.functional.convolution import global_average_pooling
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+MemoryFormat = Literal["contiguous", "channels_last"]
 # torch's own layers hold the weights; in training they compute `functional.convolution` and `batch_normalisation`.
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -64,6 +66,21 @@ class ConvolutionBlock(nn.Module):
         """The block's feature maps."""
         maps: Tensor = self.activation(self.norm(self.convolution(x)))
         return maps
+
+
+def in_memory(
+    image: Float[Tensor, "batch channels height width"], memory_format: MemoryFormat
+) -> Float[Tensor, "batch channels height width"]:
+    """The same image, laid out in memory as a network's convolutions are to compute.
+
+    They keep the order that they find. With `channels_last` the channels of one place lie beside one another, as the
+    kernels for processors and tensor cores read them, so that nothing is reordered before and after. The sums are
+    taken in another order then, so the bits are others. (`Tensor.to` would leave an image of one channel as it
+    is, whose places are the same in both orders, and so would the convolutions after it.)
+
+    Source: "Channels Last Memory Format in PyTorch" (PyTorch tutorials).
+    """
+    return image.clone(memory_format=torch.channels_last) if memory_format == "channels_last" else image
 
 
 class GlobalAveragePooling(nn.Module):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glassrun.sections.base import IfGiven, NonNegative, Positive, Section, Share
+from glassrun.identity import IfGiven
+from glassrun.sections.base import NonNegative, Positive, Section, Share
 
 Betas = tuple[Share, Share]
 
