@@ -11,6 +11,7 @@ from glassrun import config
 from glassrun.data import digits
 from glassrun.data.source import Dataset
 from glassrun.models.registry import build
+from glassrun.sections.data import DigitsData
 
 MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"kind": "cnn", "channels": [4, 6], "convolutions": 1, "hidden": 12},
@@ -23,7 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
 @cache
 def the_digits() -> Dataset:
     """scikit-learn's, loaded once."""
-    return digits.load(config.DigitsData(source="digits"))
+    return digits.load(DigitsData(source="digits"))
 
 
 def run_of(model: dict[str, Any], *, dataset: Dataset | None = None) -> Any:

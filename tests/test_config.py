@@ -16,6 +16,7 @@ from glassrun.config import Recipe, load, parse_override
 from glassrun.errors import ConfigError
 from glassrun.models.arguments import ARGUMENTS
 from glassrun.plain import parse_yaml
+from glassrun.sections.data import DATA
 
 PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Values = dict[str, Any]
@@ -89,6 +90,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
             "pooling": "average",
             "hidden": 127,
             "dropout": 0.0,
+            "memory_format": "channels_last",
         },
     ),
     (LENET, "model", {"padding": 0}),
@@ -115,6 +117,7 @@ CONTRACT: list[tuple[Values, str, Values]] = [
             "shortcut": "padding",
             "norm_groups": 32,
             "stochastic_depth": 0.1,
+            "memory_format": "channels_last",
         },
     ),
     (
@@ -404,7 +407,7 @@ def test_an_unknown_key_beside_an_imported_task() -> None:
 @pytest.mark.parametrize(
     ("section", "tag", "known"),
     [
-        ("data", "source", config.DATA),
+        ("data", "source", DATA),
         ("model", "kind", ARGUMENTS),
         ("optimizer", "kind", config.OPTIMIZERS),
         ("schedule", "kind", config.SCHEDULES),

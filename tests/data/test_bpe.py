@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassrun.config import Bpe, PairsBpe, PairsData, TextData, TokenizerFile
 from glassrun.data import bpe, pairs, recorded, text, tokenizing
 from glassrun.data.bpe import BpeTokenizer, byte_characters, cut, train
 from glassrun.data.keys import keys_of
 from glassrun.data.manifest import manifest_digest
 from glassrun.data.tokenizers import SPECIALS, ByteTokenizer, CharTokenizer, Spelling, Tokenizer
 from glassrun.errors import DataError
+from glassrun.sections.data import Bpe, PairsBpe, PairsData, TextData, TokenizerFile
 
 WORDS = "the glass kiln runs hot; the glass bead runs cold\nand the furnace glows\n\n" * 7
 LEARNED = train([WORDS], 290, special=False)

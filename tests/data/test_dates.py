@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from glassrun import config
-from glassrun.config import DatesData
 from glassrun.data import dates
 from glassrun.data.dates import LANGUAGES, Calendar, forms
 from glassrun.data.source import Dataset
 from glassrun.data.tokenizers import UNKNOWN
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import DatesData
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 BABEL_FORMS = [form for form in forms() if "{th}" not in form.pattern]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from glassrun.config import DigitsData
 from glassrun.data import digits
 from glassrun.data.source import Dataset
+from glassrun.sections.data import DigitsData
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from glassrun import config
-from glassrun.config import HubData
 from glassrun.data import hub, images, pairs, recorded, text
 from glassrun.data.keys import keys_of
 from glassrun.data.manifest import manifest_digest
 from glassrun.data.source import Dataset
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import HubData, ImagesData, PairsData, TextData
 
 datasets = pytest.importorskip("datasets", reason="needs the extra hub: pip install 'glassrun[hub]'")
 
@@ -74,7 +74,7 @@ def test_pictures_are_those_of_folders(tmp_path: Path) -> None:
         place = tmp_path / "folders" / ["cat", "dog", "eel"][index % 3]
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{index:03}.png").write_bytes(png(index))
-    expected = images.load(config.ImagesData(source="images", path=str(tmp_path / "folders")))
+    expected = images.load(ImagesData(source="images", path=str(tmp_path / "folders")))
     assert found.facts == expected.facts
     assert {name: sorted(own) for name, own in keys_of(found.splits).items()} == {
         name: sorted(own) for name, own in keys_of(expected.splits).items()
@@ -129,7 +129,7 @@ def test_a_text_is_that_of_a_file(tmp_path: Path) -> None:
     for tokenizer in ("char", {"kind": "bpe", "vocabulary_size": 270}):
         found = load(folder, text={"column": "words", "context": 7, "tokenizer": tokenizer})
         section = {"source": "text", "path": str(tmp_path / "file.txt"), "context": 7, "tokenizer": tokenizer}
-        expected = text.load(config.TextData.model_validate_json(json.dumps(section)), 1)
+        expected = text.load(TextData.model_validate_json(json.dumps(section)), 1)
         assert keys_of(found.splits) == keys_of(expected.splits)
         assert found.facts == expected.facts
         assert found.manifest["preprocessing"] == expected.manifest["preprocessing"]
@@ -158,7 +158,7 @@ def test_pairs_are_those_of_files(tmp_path: Path, nested: bool) -> None:
     )
     for side in (0, 1):
         (tmp_path / str(side)).write_text("".join(f"{row[side]}\n" for row in rows), encoding="utf-8")
-    expected = pairs.load(config.PairsData(source="pairs", path=f"{tmp_path}/0,{tmp_path}/1"))
+    expected = pairs.load(PairsData(source="pairs", path=f"{tmp_path}/0,{tmp_path}/1"))
     assert keys_of(found.splits) == keys_of(expected.splits)
     assert found.manifest["preprocessing"] == expected.manifest["preprocessing"]
     assert found.manifest["rule"] == expected.manifest["rule"]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glassrun.config import ImagesData
 from glassrun.data import compressed, idx, images
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import ImagesData
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glassrun.config import ImagesData
 from glassrun.data import images
 from glassrun.data.manifest import manifest_digest
 from glassrun.data.source import Dataset
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import ImagesData
 
 
 def write_class(folder: Path, count: int, *, shape: tuple[int, ...] = (5, 7), seed: int = 0) -> Path:

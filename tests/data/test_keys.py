@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassrun.config import DatesData, ImagesData, PairsData, TextData
 from glassrun.data import dates, images, keys, pairs, text
 from glassrun.data.keys import Finding, compare, decode, describe, encode
 from glassrun.data.pixels import image_key
 from glassrun.data.source import Dataset
 from glassrun.data.splits import by_hash
 from glassrun.errors import DataError
+from glassrun.sections.data import DatesData, ImagesData, PairsData, TextData
 
 PROPERTY = settings(max_examples=200, deadline=None, database=None, derandomize=True)
 FEW = settings(max_examples=15, deadline=None, database=None, derandomize=True)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glassrun.config import DATA
 from glassrun.data.manifest import differences, file_digest, manifest, manifest_digest
 from glassrun.data.registry import LOADERS, load
 from glassrun.data.source import Dataset
 from glassrun.data.text import EvaluationWindows
+from glassrun.sections.data import DATA
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 9
 LINES = [(f"source {number}", f"target {number * 7}") for number in range(60)]

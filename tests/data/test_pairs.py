@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from glassrun.config import PairsData
 from glassrun.data import pairs
 from glassrun.data.source import Dataset
 from glassrun.data.splits import by_hash, content_key
 from glassrun.data.tokenizers import BEGIN, END, PADDING, UNKNOWN
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import PairsData
 
 LINES = [(f"source {number}", f"target {number * 7}") for number in range(200)]
 

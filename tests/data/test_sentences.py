@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glassrun.config import SentencesData
 from glassrun.data import sentences
 from glassrun.data.sentences import (
     ADJECTIVES,
@@ -24,6 +23,7 @@ from glassrun.data.sentences import (
 from glassrun.data.source import Dataset
 from glassrun.data.tokenizers import UNKNOWN
 from glassrun.errors import DataError
+from glassrun.sections.data import SentencesData
 
 # German grammar as a textbook prints it: article, adjective ending, gender, case.
 DECLENSION = """

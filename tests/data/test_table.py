@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from glassrun.config import ImagesData
 from glassrun.data import images, keys, table
 from glassrun.data.encoding import ImageEncoding, from_plain
 from glassrun.data.manifest import manifest_digest
 from glassrun.data.source import Dataset
 from glassrun.errors import DataError
+from glassrun.sections.data import ImagesData
 
 LABELS = ["sun,rain", "1,0", "0,1", "1,1", "0,0"]  # the columns, and the rows in turn
 

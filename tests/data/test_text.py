@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glassrun.config import PythonTopicsData, TextData
 from glassrun.data import compressed, text
 from glassrun.data.source import IGNORED, Dataset
 from glassrun.data.text import EvaluationWindows, TrainingWindows
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import PythonTopicsData, TextData
 
 PROPERTY = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 LENGTHS = st.integers(1, 13).flatmap(lambda context: st.tuples(st.just(context), st.integers(context + 1, 200)))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from glassrun.models import arguments
 from glassrun.models import positions as of_models
 from glassrun.models.arguments import ROTARY_SCALINGS, EncoderDecoderArguments, LanguageModelArguments, LlamaArguments
-from glassrun.nn import feedforward
+from glassrun.nn import convolution, feedforward
 
 
 def names(union):
@@ -18,6 +18,7 @@ def names(union):
 def test_names_are_those_of_the_modules():
     assert names(arguments.Activation) == names(feedforward.Activation) == set(feedforward.ACTIVATIONS)
     assert names(arguments.Positions) == names(of_models.Positions)
+    assert arguments.MemoryFormat == convolution.MemoryFormat
     assert set(ROTARY_SCALINGS) == set(of_models._SCALINGS)
 
 

@@ -12,11 +12,16 @@ from glassrun.errors import ModelError
 from glassrun.functional.convolution import average_pooling, convolution, max_pooling
 from glassrun.functional.feature_maps import batch_normalisation
 from glassrun.models.cnn import CNN
+from glassrun.models.resnet import ResNet
 from glassrun.nn.convolution import ConvolutionBlock
 from glassrun.nn.initialisation import initialise
 
 BATCH, IN, HEIGHT, WIDTH, CLASSES, HIDDEN = 5, 2, 11, 13, 17, 19
 CHANNELS = (3, 7)
+SMALL = {
+    CNN: {"image_height": 11, "image_width": 13, "hidden": HIDDEN, "dropout": 0.0},
+    ResNet: {"stem": "cifar", "stem_channels": 3, "blocks": (1, 1)},
+}
 properties = settings(max_examples=25, deadline=None)
 
 
@@ -61,6 +66,28 @@ def test_equals_the_pure_functions_with_gradients(pooling, pool, convolutions, k
         torch.autograd.grad(logits, ours, pull), torch.autograd.grad(expected, theirs, pull), strict=True
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [CNN, ResNet])
+def test_with_channels_last_the_same_function_is_computed_on_maps_in_that_order(kind, channels):
+    generator = torch.Generator().manual_seed(3)
+    image = torch.randn(BATCH, channels, 11, 13, generator=generator, dtype=torch.float64)
+    found = []
+    for name, order in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        model = kind(in_channels=channels, num_classes=CLASSES, channels=CHANNELS, memory_format=name, **SMALL[kind])
+        initialise(model.double(), 7, model.start)
+        maps = []
+        for module in model.modules():
+            if isinstance(module, ConvolutionBlock):
+                module.register_forward_hook(lambda *call, maps=maps: maps.append(call[-1]))
+        logits = model(image)
+        # Also after the first, whose image of one channel lies in memory as in both orders.
+        assert len(maps) > 3
+        assert all(one.is_contiguous(memory_format=order) for one in maps)
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))])
+    for usual, last in zip(*found, strict=True):
+        torch.testing.assert_close(last, usual, rtol=1e-9, atol=1e-9)
 
 
 def test_parameters_counted_by_hand():

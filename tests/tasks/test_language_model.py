@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glassrun.config import TextData
 from glassrun.data import text
 from glassrun.data.source import IGNORED, Dataset
 from glassrun.errors import ModelError
+from glassrun.sections.data import TextData
 from glassrun.tasks import registry
 from glassrun.tasks.language_model import LanguageModelling
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from glassrun.config import TextData
 from glassrun.data import text
 from glassrun.data.source import IGNORED
 from glassrun.errors import ModelError
+from glassrun.sections.data import TextData
 from glassrun.tasks import registry
 from glassrun.tasks.masked_language_model import MaskedLanguageModelling, asked, keyed_by, with_gaps
 

@@ -34,6 +34,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "shortcut": "padding",
         "stochastic_depth": 0.2,
     },
+    "cnn, channels last": {"channels": [5, 7], "convolutions": 2, "hidden": 30, "memory_format": "channels_last"},
     "vgg": {"channels": [5, 7], "convolutions": [1, 1], "hidden": 30, "dropout": 0.1},
 }
 TABLES = {
@@ -65,10 +66,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(pictures: Path, kind: str, target: str, **overrides: Any) -> dict[str, Any]:
     return {
-        "name": f"{kind}-{target}",
+        "name": f"{kind.split(',')[0]}-{target}",
         "task": "classify",
         "data": {"source": "images", "path": str(pictures / target), "target": target},
-        "model": {"kind": kind} | MODELS[kind],
+        "model": {"kind": kind.split(",")[0]} | MODELS[kind],
         "batch": {"size": 16, "shards": 4},
         "optimizer": {"kind": "adamw", "lr": 3e-3},
         "schedule": {"kind": "warmup-cosine", "warmup_steps": 2},

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glassrun.config import PythonTopicsData
 from glassrun.data import text
 from glassrun.data.order import Order
+from glassrun.sections.data import PythonTopicsData
 from glassrun.tasks.classify import Classify
 from glassrun.tasks.language_model import LanguageModelling
 from glassrun.train.attributes import Attributes

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from glassrun.config import DatesData
 from glassrun.data.encoding import PairEncoding
 from glassrun.data.manifest import manifest
 from glassrun.data.pairs import Pair, facts, fitting, preprocessing
@@ -19,6 +18,7 @@ from glassrun.data.splits import by_hash, content_key
 from glassrun.data.tokenizers import CharTokenizer
 from glassrun.errors import ConfigError, DataError, MissingDependency, nearest
 from glassrun.keys import derive
+from glassrun.sections.data import DatesData
 
 LANGUAGES = ("ca", "da", "de", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "zh")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from glassrun.config import DigitsData
 from glassrun.data.manifest import manifest
 from glassrun.data.pixels import LabelledImages, encoded, facts, image_key, preprocessing
 from glassrun.data.source import Dataset
 from glassrun.data.splits import by_hash
 from glassrun.errors import MissingDependency
+from glassrun.sections.data import DigitsData
 
 _LEVELS = 16
 

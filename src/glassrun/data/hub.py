@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from glassrun.config import HubData, HubImages, HubPairs, HubText
 from glassrun.data import images, pairs, text
 from glassrun.data.compressed import what_is_at
 from glassrun.data.folders import files_below
@@ -25,6 +24,7 @@ from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
 from glassrun.data.splits import content_key
 from glassrun.errors import DataError, MissingDependency, nearest
+from glassrun.sections.data import HubData, HubImages, HubPairs, HubText
 
 _FORMATS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # the library's names
 _PARTS = ("train", "validation", "test")

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.config import ImagesData
 from glassrun.data import idx, pictures
 from glassrun.data.compressed import what_is_at
 from glassrun.data.folders import entries, files_below
@@ -20,6 +19,7 @@ from glassrun.data.source import Dataset
 from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key
 from glassrun.data.table import Table, read, same_columns, table_in, values_and_scales
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import ImagesData
 
 _LEVELS = 255
 _MOST_IN_MEMORY = 256 * 2**20  # bytes of pixels; more are decoded when they are needed

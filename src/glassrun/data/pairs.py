@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glassrun.config import HubPairs, PairsBpe, PairsData
 from glassrun.data import tokenizing
 from glassrun.data.encoding import PairEncoding
 from glassrun.data.manifest import file_digests, manifest
@@ -17,6 +16,7 @@ from glassrun.data.splits import SHARES, WITHOUT_TEST, by_hash, content_key, dig
 from glassrun.data.text import read_text
 from glassrun.data.tokenizers import PADDING, ByteTokenizer, CharTokenizer, Tokenizer
 from glassrun.errors import ConfigError, DataError
+from glassrun.sections.data import HubPairs, PairsBpe, PairsData
 
 Pair = tuple[str, str]
 

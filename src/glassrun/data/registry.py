@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from glassrun.config import Data
 from glassrun.data import augment, dates, digits, hub, images, pairs, sentences, text
 from glassrun.data.recorded import Recorded
 from glassrun.data.source import Dataset
+from glassrun.sections.data import Data
 
 LOADERS: dict[str, Callable[[Any, int, Recorded | None], Dataset]] = {
     "dates": lambda section, seed, _: dates.load(section, seed),

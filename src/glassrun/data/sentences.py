@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from glassrun.config import SentencesData
 from glassrun.data.encoding import PairEncoding
 from glassrun.data.manifest import manifest
 from glassrun.data.pairs import Pair, facts, fitting, preprocessing
@@ -20,6 +19,7 @@ from glassrun.data.splits import by_hash, content_key
 from glassrun.data.tokenizers import WordTokenizer
 from glassrun.errors import DataError
 from glassrun.keys import derive
+from glassrun.sections.data import SentencesData
 
 Gender = Literal["masculine", "feminine", "neuter"]
 Case = Literal["nominative", "accusative", "dative"]

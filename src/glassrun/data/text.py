@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassrun.config import HubText, PythonTopicsData, TextData
 from glassrun.data import compressed, tokenizing
 from glassrun.data.encoding import TextEncoding
 from glassrun.data.manifest import file_digests, manifest
@@ -23,6 +22,7 @@ from glassrun.data.splits import content_key
 from glassrun.data.tokenizers import CharTokenizer, Tokenizer
 from glassrun.errors import ConfigError, DataError
 from glassrun.keys import derive
+from glassrun.sections.data import HubText, PythonTopicsData, TextData
 
 _TAIL = 10  # the last tenth
 _THE_LAST_TENTH = "the last tenth of the"

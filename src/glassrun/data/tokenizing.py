@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glassrun.config import Bpe, TextTokenizer
 from glassrun.data import bpe
 from glassrun.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from glassrun.sections.data import Bpe, TextTokenizer
 
 
 def make(chosen: TextTokenizer, texts: Sequence[str], *, special: bool, recorded: Tokenizer | None) -> Tokenizer:

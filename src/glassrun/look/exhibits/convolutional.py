@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from glassrun.config import DigitsData, HubData, ImagesData, ImportedModel
+from glassrun.config import ImportedModel
 from glassrun.data.augment import Augmented
 from glassrun.data.encoding import ImageEncoding
 from glassrun.data.pixels import LabelledImages
@@ -19,6 +19,7 @@ from glassrun.models.arguments import ConvNeXtArguments as ConvNeXt
 from glassrun.models.arguments import LeNetArguments as LeNet
 from glassrun.models.arguments import ResNetArguments as ResNet
 from glassrun.models.arguments import VGGArguments as VGG
+from glassrun.sections.data import DigitsData, HubData, ImagesData
 
 if TYPE_CHECKING:
     from glassrun.run import Run

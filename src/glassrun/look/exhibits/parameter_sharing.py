@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassrun.config import DigitsData
 from glassrun.data.digits import load as load_digits
 from glassrun.data.source import Split
 from glassrun.functional.convolution import average_pooling, convolution, max_pooling
@@ -29,6 +28,7 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.look.sharing_study import CHANNELS, Examples, Study, moved, study
 from glassrun.look.shifts import ShiftError, shift_error, shifted
 from glassrun.look.views import Pictures, pictures
+from glassrun.sections.data import DigitsData
 from glassrun.tasks.base import logits_of
 
 QUESTION = "Why may all places of an image share one kernel, what does that save, and what breaks it?"
