@@ -21,13 +21,22 @@ def test_the_page_is_of_the_stored_results() -> None:
 
 def test_a_recipes_row_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = recipes.Row(
-        "name", "accuracy", "95 %", "94 %", 12.34, "2 cores", "0123456789abcdef0123", "2026-01-02", ["run me"]
+        "name",
+        "accuracy|top 1",
+        "95 %",
+        "93 to 96",
+        "94 %",
+        12.34,
+        "2 cores",
+        "0123456789abcdef0123",
+        "2026-01-02",
+        ["run me"],
     )
     stored = tmp_path / "recipes.json"
     stored.write_text(json.dumps([asdict(row)]))
     monkeypatch.setattr(results_script, "RECIPES", stored)
     text = results_script.page()
-    assert "| `name` | accuracy | 95 % | 94 % | 12.3 | 2 cores | `0123456789abcdef` |" in text
+    assert "| `name` | accuracy\\|top 1 | 95 % | 93 to 96 | 94 % | 12.3 | 2 cores | `0123456789abcdef` |" in text
     assert "`name`, 2026-01-02:\n\n```console\n$ run me\n```" in text
 
 
