@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glassrun.look.figures.measured import measured
+from glassrun.look.figures.style import png
 from glassrun.look.stored import Measurement, Panel
 
 
@@ -29,3 +30,35 @@ def test_less_than_a_power_of_ten_has_plain_numbers() -> None:
     shown = [label.get_text() for label in axes.get_yticklabels(which="both") if label.get_text()]
     assert {"1", "2", "5"} <= set(shown)
     assert all("10" not in text for text in shown if text != "10")
+
+
+def two_lines(measure: str, names: tuple[str, str] = ("a", "b")) -> list[Measurement]:
+    return [
+        Measurement({"images": images, "net": net}, 1, {measure: float(images)}) for net in names for images in (1, 2)
+    ]
+
+
+def test_one_legend_stands_below_all_panels() -> None:
+    figure = measured([*two_lines("loss"), *two_lines("gap")], [Panel(y, "images", "net") for y in ("loss", "gap")])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert legend.get_title().get_text() == "net"
+    assert all(axes.get_legend() is None for axes in figure.axes)
+    png(figure)  # lays it out
+    top = legend.get_window_extent().y1
+    for axes in figure.axes:
+        assert top <= axes.get_tightbbox().y0
+
+
+def test_panels_that_show_other_things_have_a_legend_each() -> None:
+    numbers = [*two_lines("loss"), *two_lines("gap", ("b", "c"))]
+    figure = measured(numbers, [Panel(y, "images", "net") for y in ("loss", "gap")])
+    assert not figure.legends
+    shown = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert shown == [["a", "b"], ["b", "c"]]
+
+
+def test_panels_without_series_have_none() -> None:
+    figure = measured(found([1, 2], [1.0, 2.0]), [Panel("loss", "images")])
+    assert not figure.legends
+    assert figure.axes[0].get_legend() is None

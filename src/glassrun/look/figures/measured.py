@@ -18,11 +18,14 @@ _MOST_IN_A_ROW = 3
 _HEIGHT = 2.7  # inches of a row
 _APART = 0.6  # of the place of a name, that its marks take
 _LETTERS_IN_AN_INCH = 9  # of the labels below an axis, with space between them
+_LETTERS_OF_LEGEND = 12  # in an inch
+_LETTERS_OF_A_LINE = 7  # the place of a line in the legend, before its name
+_HEIGHT_OF_LEGEND = 0.4  # inches, of its title and a row
 
 
 @styled
 def measured(measurements: Sequence[Measurement], panels: Sequence[Panel]) -> Figure:
-    """The panels beside each other, at most three in a row.
+    """The panels beside each other, three in a row (four in two rows), and below them what the colours stand for.
 
     Where a seed has no number, as the loss of a run that diverged, a cross stands at the upper edge.
 
@@ -30,14 +33,16 @@ def measured(measurements: Sequence[Measurement], panels: Sequence[Panel]) -> Fi
         measurements: of every seed and setting.
         panels: which of their values are drawn, and how.
     """
-    columns = min(len(panels), _MOST_IN_A_ROW)
+    columns = 2 if len(panels) == 4 else min(len(panels), _MOST_IN_A_ROW)
     rows = -(-len(panels) // columns)
     width = WIDTH if columns > 1 else WIDTH * 0.7
-    figure, grid = subplots(rows, columns, size=(width, _HEIGHT * rows + 0.2), squeeze=False)
+    below = _HEIGHT_OF_LEGEND if any(panel.by for panel in panels) else 0.0
+    figure, grid = subplots(rows, columns, size=(width, _HEIGHT * rows + 0.2 + below), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw(axes, panel, [found for found in measurements if _shown(found, panel)])
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    _explain(figure, list(zip(grid.flat, panels, strict=False)))
     return figure
 
 
@@ -76,8 +81,22 @@ def _draw(axes: Any, panel: Panel, shown: Sequence[Measurement]) -> None:
     _label(axes, panel, levels, numeric=numeric)
     for place, color in missing:
         axes.plot([place], [0.98], "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
-    if panel.by:
-        axes.legend(frameon=False, fontsize=8, title=plain(panel.by), title_fontsize=8)
+
+
+def _explain(figure: Figure, drawn: Sequence[tuple[Any, Panel]]) -> None:
+    """One legend for all panels, which would hide lines inside of them; each its own where they differ."""
+    by = [(axes, panel.by, axes.get_legend_handles_labels()) for axes, panel in drawn if panel.by]
+    if not by:
+        return
+    look: dict[str, Any] = {"frameon": False, "fontsize": 8, "title_fontsize": 8}
+    _, first, (lines, names) = by[0]
+    if all(factor == first and found == names for _, factor, (_, found) in by):
+        beside = int(figure.get_figwidth() * _LETTERS_OF_LEGEND / (max(map(len, names)) + _LETTERS_OF_A_LINE))
+        columns = max(1, min(beside, len(names)))
+        figure.legend(lines, names, title=plain(first), loc="outside lower center", ncols=columns, **look)
+        return
+    for axes, factor, (lines, names) in by:
+        axes.legend(lines, names, title=plain(factor), **look)
 
 
 def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -> None:
