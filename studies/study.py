@@ -50,7 +50,7 @@ FEWEST_SEEDS = 3
 _measuring = threading.Lock()
 # Where the studies' own models and data are made: a run of such as have changed since is not used again.
 _HERE = Path(__file__).parent
-_MADE = [*sorted(_HERE.glob("*variants.py")), _HERE / "seeing.py", Path(sharing_study.__file__)]
+_MADE = [*sorted(_HERE.glob("*variants.py")), _HERE / "copying.py", _HERE / "seeing.py", Path(sharing_study.__file__)]
 _CODE = [digest_bytes(path.read_bytes()) for path in _MADE]
 Values = Mapping[str, float | None]
 

@@ -1,4 +1,4 @@
-"""Language models that differ from glassrun's own in what a study asks about: their feed-forward networks."""
+"""Transformers that differ from glassrun's own in what a study asks about: feed-forward networks, positions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from variants import started
 
 from glassrun.models.encoder import Encoder, MaskedLanguageModel
+from glassrun.models.encoder_decoder import EncoderDecoder
 from glassrun.models.language_model import LanguageModel
 from glassrun.models.positions import Positions
 from glassrun.nn.feedforward import FeedForward
@@ -83,6 +84,27 @@ def long_encoder(
     def start(name: str, parameter: nn.Parameter) -> Draw | float:
         added = name in ("encoder.embedding.weight", "encoder.positions.weight")
         return normal(1.0) if added else made.start(name, parameter)
+
+    initialise(made, torch.initial_seed(), start)
+    return made
+
+
+def copier(
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    max_length: int,
+    padding_token: int,
+    *,
+    positions: Positions,
+    **model: Any,
+) -> EncoderDecoder:
+    """glassrun's own, whose learned positions start as large as its embeddings: see `long_encoder`."""
+    made = EncoderDecoder(
+        source_vocabulary_size, target_vocabulary_size, max_length, padding_token, positions=positions, **model
+    )
+
+    def start(name: str, parameter: nn.Parameter) -> Draw | float:
+        return normal(1.0) if name.endswith("_positions.weight") else made.start(name, parameter)
 
     initialise(made, torch.initial_seed(), start)
     return made
