@@ -47,7 +47,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "language-model": TRANSFORMER | {"num_layers": 1},
     "lenet": {},
     "llama": TRANSFORMER | {"num_layers": 1, "num_key_value_heads": 1, "window": 4, "qk_norm": True},
-    "resnet": {"channels": [3, 5], "blocks": [1, 1], "stem_channels": 3, "shortcut": "padding"},
+    "resnet": {
+        "channels": [3, 5],
+        "blocks": [1, 1],
+        "stem_channels": 3,
+        "shortcut": "padding",
+        "memory_format": "channels_last",
+    },
     "vgg": {"channels": [3], "convolutions": [1], "hidden": 7, "batch_norm": True},
     "vision-transformer": TRANSFORMER | {"num_layers": 1, "patch_size": 14},
 }
