@@ -62,3 +62,14 @@ def test_panels_without_series_have_none() -> None:
     figure = measured(found([1, 2], [1.0, 2.0]), [Panel("loss", "images")])
     assert not figure.legends
     assert figure.axes[0].get_legend() is None
+
+
+def test_a_long_label_stays_beside_its_axis() -> None:
+    name = "variance of the update over the parameters, in squared rates"
+    numbers = [Measurement({"images": images}, 1, {name: float(images)}) for images in (1, 2)]
+    figure = measured(numbers, [Panel(name, "images")])
+    png(figure)
+    label = figure.axes[0].yaxis.label
+    assert label.get_text().split() == name.split()
+    box = label.get_window_extent()
+    assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1

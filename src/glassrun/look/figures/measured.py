@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from glassrun.look.figures.style import INK, LINES, WIDTH, plain, styled, subplots
@@ -124,7 +125,8 @@ def _label(axes: Any, panel: Panel, levels: Sequence[Level], *, numeric: bool) -
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(plain(panel.x))
-    axes.set_ylabel(plain(panel.y) + (", %" if panel.percent else ""))
+    # A label that is longer than its axis goes on beside itself.
+    axes.set_ylabel(fill(plain(panel.y) + (", %" if panel.percent else ""), int(_LETTERS_IN_AN_INCH * _HEIGHT)))
     if panel.title:
         axes.set_title(plain(panel.title), color=INK)
 
