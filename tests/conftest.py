@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 os.environ.update({"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
@@ -21,6 +22,9 @@ from support import Command, Done, Made, make_data, words
 from warm_workers import Server, warm
 
 torch.set_num_threads(1)
+# A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples at every run, and however slow the machine is: what fails, fails again.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -71,7 +71,12 @@ class Thawing(Net):
 
 
 class Moving(Net):
+    """What was there before is kept: else the next copy may be put into its memory, and be back where it began."""
+
+    before: ClassVar[list[Tensor]] = []
+
     def meddle(self) -> None:
+        self.before.append(self.layer.weight.data)
         self.layer.weight.data = self.layer.weight.data.clone()
 
 
