@@ -82,7 +82,7 @@ def test_with_channels_last_the_same_function_is_computed_on_maps_in_that_order(
             if isinstance(module, ConvolutionBlock):
                 module.register_forward_hook(lambda *call, maps=maps: maps.append(call[-1]))
         logits = model(image)
-        # Also after the first, whose image of one channel lies in memory as in both orders.
+        # Also of one channel, which lies in memory as in both orders.
         assert len(maps) > 3
         assert all(one.is_contiguous(memory_format=order) for one in maps)
         found.append([logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))])

@@ -75,8 +75,7 @@ def in_memory(
 
     They keep the order that they find. With `channels_last` the channels of one place lie beside one another, as the
     kernels for processors and tensor cores read them, so that nothing is reordered before and after. The sums are
-    taken in another order then, so the bits are others. (`Tensor.to` would leave an image of one channel as it
-    is, whose places are the same in both orders, and so would the convolutions after it.)
+    taken in another order then, so the bits are others.
 
     Source: "Channels Last Memory Format in PyTorch" (PyTorch tutorials).
     """
