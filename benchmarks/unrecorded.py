@@ -41,9 +41,8 @@ class Unrecorded(Trainer):
         del buffers
         return []
 
-    def _batch_print(self, batch: dict[str, Tensor]) -> int:
-        del batch
-        return 0
+    def _batch_prints(self, batches: list[dict[str, Tensor]]) -> list[int]:
+        return [0] * len(batches)
 
 
 def run(job: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -172,6 +173,28 @@ def test_a_fingerprinter_gives_the_same_whatever_it_was_used_for_before() -> Non
     used(large)
     assert used(small) == Fingerprinter()(small)
     assert used(large) == Fingerprinter()(large)
+
+
+@PROPERTY
+@given(st.lists(st.sampled_from([0, 1, 3, 64, 1023, 1024, 1025, 5000, 8192, 8193, 20_000]), max_size=24))
+def test_many_at_once_are_as_one_by_one(sizes: list[int]) -> None:
+    tensors = [torch.arange(size, dtype=torch.int64) * 0x123456789ABCD + i for i, size in enumerate(sizes)]
+    assert Fingerprinter().of_each(tensors) == [Fingerprinter()(tensor) for tensor in tensors]
+
+
+def test_many_at_once_are_the_formula() -> None:
+    tensors = [torch.arange(size, dtype=torch.int32) * 77_777 for size in (5, 0, 3000, 1, 20_001, 800)]
+    assert Fingerprinter().of_each(tensors) == [reference(tensor.numpy().tobytes()) for tensor in tensors]
+
+
+def test_several_threads_at_once() -> None:
+    tensors = [torch.arange(size, dtype=torch.int64) * (i + 1) for i, size in enumerate([50, 900, 9000, 30_000] * 8)]
+    expected = [reference(tensor.numpy().tobytes()) for tensor in tensors]
+    fingerprinter = Fingerprinter()
+    fingerprinter.reserve(tensors)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            assert list(pool.map(fingerprinter, tensors)) == expected
 
 
 def test_words_are_bytes_padded_with_zeros() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from glassrun.errors import WorkersDisagree
@@ -27,7 +28,7 @@ def word_sum(tensors: Fixed) -> int:
     >>> word_sum(Fixed([torch.tensor([3, -1]), torch.tensor([5])]))
     7
     """
-    return sum(int(tensors[i].sum()) for i in range(len(tensors))) % 2**64
+    return sum(int(np.add.reduce(tensors[i])) for i in range(len(tensors))) % 2**64
 
 
 @dataclass(frozen=True)

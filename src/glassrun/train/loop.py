@@ -17,6 +17,7 @@ from glassrun.exact import bits, exact_sum, from_bits
 from glassrun.record.fingerprint import Fingerprinter, Fixed, combine, stored_name
 from glassrun.record.ledger import Step
 from glassrun.record.snapshots import planned
+from glassrun.record.words import NO_WORDS
 from glassrun.tasks.answers import checked_loss
 from glassrun.tasks.base import Batch
 from glassrun.train import clipping
@@ -239,8 +240,7 @@ class Trainer:
 
     def _of_own_slices(self, losses: list[float], batches: list[Batch]) -> list[int]:
         """Loss and fingerprint of each slice of this worker."""
-        pairs = zip(losses, batches, strict=True)
-        return [value for loss, batch in pairs for value in (bits(loss), self._batch_print(batch))]
+        return [value for pair in zip(map(bits, losses), self._batch_prints(batches), strict=True) for value in pair]
 
     def _of_all_slices(self, told: list[list[int]]) -> tuple[float, str]:
         """The loss of the whole batch, exactly rounded, and the fingerprint of all its slices in order."""
@@ -248,9 +248,12 @@ class Trainer:
         loss = exact_sum([from_bits(value) for value in everyone[::2]])
         return loss, combine((f"slice {place}", value) for place, value in enumerate(everyone[1::2]))
 
-    def _batch_print(self, batch: Batch) -> int:
-        entries = [(stored_name(name, tensor), self.fingerprinter(tensor)) for name, tensor in sorted(batch.items())]
-        return int(combine(entries), 16)
+    def _batch_prints(self, batches: list[Batch]) -> list[int]:
+        """One fingerprint for each slice."""
+        named = [sorted(batch.items()) for batch in batches]
+        prints = iter(self.fingerprinter.of_each([tensor for tensors in named for _, tensor in tensors]))
+        entries = [[(stored_name(name, tensor), next(prints)) for name, tensor in tensors] for tensors in named]
+        return [int(combine(entry), 16) for entry in entries]
 
     def _norm(self, gradients: list[Tensor | None], loss: float, step: int) -> tuple[float, str | None]:
         """The global norm, and what is wrong with loss or gradients."""
@@ -273,7 +276,7 @@ class Trainer:
     def _own_prints(self, words: Fixed, present: list[bool]) -> list[int]:
         """The fingerprints of this worker's part of the tensors; equally many on every worker."""
         own = self.prints[self.workers.rank]
-        return [0 if i is None or not present[i] else self.fingerprinter.of_words(words[i]) for i in own]
+        return self.fingerprinter.of_words([NO_WORDS if i is None or not present[i] else words[i] for i in own])
 
     def _told(self, *own: Sequence[int]) -> list[list[list[int]]]:
         """For each of these lists what every worker has in it, by rank; one message tells them all."""
