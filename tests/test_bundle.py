@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -206,8 +205,7 @@ def test_a_run_that_is_being_written_or_has_no_step_is_not_packed(
     folder = api.load(run).folder
     folder.lock()
     assert "another process is writing" in refused(command("pack", run))
-    assert folder._lock is not None
-    os.close(folder._lock)
+    folder.unlock()
     header = json.loads((run / "run.json").read_bytes())
     for name in ("checksum", "chain", "metrics_digest"):
         del header[name]

@@ -1,7 +1,6 @@
 """What `show` tells of a run, from a folder made with the record's own parts."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ RECIPE = {"name": "shown", "task": "classify", "data": {"source": "digits"}, "mo
 def made(tmp_path: Path) -> Iterator[RunFolder]:
     folder = RunFolder.create(tmp_path / "run", config.load(RECIPE), [])
     yield folder
-    if folder._lock is not None:
-        os.close(folder._lock)
+    if folder._lock.held:
+        folder.unlock()
 
 
 def fill(folder: RunFolder, losses: list[float], **header: Any) -> str:
@@ -181,5 +180,4 @@ def test_a_run_that_does_not_know_its_epochs_yet_shows_no_schedule(tmp_path: Pat
         assert summary(folder.path)["schedule"] is None
         assert "schedule" not in as_text(summary(folder.path))
     finally:
-        assert folder._lock is not None
-        os.close(folder._lock)
+        folder.unlock()

@@ -13,11 +13,12 @@ from typing import Any
 from glassrun.config import data_paths
 from glassrun.digest import digest_bytes
 from glassrun.errors import BundleError, RunFolderError
+from glassrun.record import run_json
 from glassrun.record.bundle import Bundle, open_bundle
 from glassrun.record.code import lay_out, read_archive
 from glassrun.record.files import writing
 from glassrun.record.header import check
-from glassrun.record.run_folder import RunFolder, read_header, what_occupies
+from glassrun.record.run_folder import RunFolder, what_occupies
 from glassrun.run import Elsewhere, Replay, Run
 from glassrun.train.launch import Hear, launch
 
@@ -202,7 +203,7 @@ def _contents(bundle: Bundle, place: Path, *, whole: bool) -> Contents:
     """Unpack, and check all that can be checked against itself; errors name the bundle, not where it was unpacked."""
     try:
         bundle.unpack(place, whole=whole)
-        check(read_header(place / "run.json"), f"{place}/run.json")
+        check(run_json.read(place / "run.json"), f"{place}/run.json")
         folder = RunFolder.open(place)
         if not isinstance(folder.recipe.seed, int):
             raise RunFolderError(

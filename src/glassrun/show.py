@@ -8,7 +8,8 @@ from typing import Any
 
 from glassrun.config import Recipe
 from glassrun.record.ledger import Line
-from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
+from glassrun.record.run_folder import RunFolder, checkpoint_paths
+from glassrun.record.run_json import RECORDED
 from glassrun.train.schedule import learning_rate, warmup_steps
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -18,7 +18,7 @@ from glassrun import config
 from glassrun.config import Recipe
 from glassrun.digest import canonical_json, digest_bytes
 from glassrun.errors import RunFolderError
-from glassrun.record import ledger, run_folder
+from glassrun.record import ledger, lock, run_json
 from glassrun.record.ledger import Line, Step, link
 from glassrun.record.run_folder import COMPLETE, RUNNING, RunFolder, identity, what_occupies
 
@@ -49,14 +49,13 @@ def made(tmp_path: Path) -> Iterator[RunFolder]:
 
 def release(folder: RunFolder) -> None:
     """What the operating system does when a writer ends."""
-    if folder._lock is not None:
-        os.close(folder._lock)
-        folder._lock = None
+    if folder._lock.held:
+        folder.unlock()
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder.time, "sleep", lambda _: None)
+    monkeypatch.setattr(lock.time, "sleep", lambda _: None)
 
 
 @contextmanager
@@ -284,7 +283,7 @@ def test_open_where_run_json_is_a_folder(made: RunFolder) -> None:
 @given(st.data())
 def test_any_changed_byte_of_run_json_is_found_or_changes_nothing(made: RunFolder, data: st.DataObject) -> None:
     """White space between the values is not content; all else is."""
-    whole = run_folder._encode_header(made.header)
+    whole = run_json.encode(made.header)
     at, value = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
     assume(value != whole[at])
     (made.path / "run.json").write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
@@ -442,7 +441,7 @@ def test_lock_waits_for_one_that_is_just_ending(made: RunFolder, monkeypatch: py
         if len(waits) == 2:
             release(made)
 
-    monkeypatch.setattr(run_folder.time, "sleep", ends_while_we_wait)
+    monkeypatch.setattr(lock.time, "sleep", ends_while_we_wait)
     opened = RunFolder.open(made.path)
     opened.lock()
     assert len(waits) == 2

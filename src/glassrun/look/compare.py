@@ -22,7 +22,8 @@ from glassrun.look.page import Figure, Part, Table
 from glassrun.look.render import render
 from glassrun.look.snapshots import course_of, course_view
 from glassrun.record.files import write_atomic
-from glassrun.record.run_folder import RECORDED, RunFolder, checkpoint_paths
+from glassrun.record.run_folder import RunFolder, checkpoint_paths
+from glassrun.record.run_json import RECORDED
 from glassrun.replay.causes import suspects
 from glassrun.replay.records import Difference, Record, extent, first_difference
 from glassrun.show import metric_text, summary

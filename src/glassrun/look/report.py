@@ -19,7 +19,8 @@ from glassrun.look.page import Figure, Part, Table, View
 from glassrun.look.parts import model_parts
 from glassrun.look.render import render
 from glassrun.record.files import write_atomic
-from glassrun.record.run_folder import RECORDED, checkpoint_paths
+from glassrun.record.run_folder import checkpoint_paths
+from glassrun.record.run_json import RECORDED
 from glassrun.show import metric_text, summary
 from glassrun.threads import one_thread
 from glassrun.train.schedule import warmup_steps

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 import secrets
-import time
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -16,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassrun.data import keys
-from glassrun.digest import canonical_json, digest_bytes, digest_value
+from glassrun.digest import digest_bytes, digest_value
 from glassrun.errors import BadInput, ConfigError, RunFolderError
-from glassrun.record import checkpoint_files, ledger, words
+from glassrun.record import checkpoint_files, ledger, run_json, words
 from glassrun.record.checkpoint_files import Checkpoint
 from glassrun.record.files import remove_folder, write_atomic, write_folder_atomic
+from glassrun.record.lock import WriterLock
+from glassrun.record.run_json import RECORDED, TRAINED
 
 # Recipes, and the packages that read them, are imported where one is read: the recorder needs none of it.
 if TYPE_CHECKING:
     from glassrun.config import Recipe
 
-FORMAT = 1
-TRAINED, RECORDED = "trained", "recorded"
 Tensors = tuple[list[str], dict[int, list[int | None]]]  # the names, and by step the fingerprint of each
 PREPARING, RUNNING, COMPLETE, STOPPED = "preparing", "running", "complete", "stopped"
 
@@ -42,7 +37,7 @@ class RunFolder:
         self.path = path
         self.header = header
         self._recipe = recipe
-        self._lock: int | None = None
+        self._lock = WriterLock(path)
 
     # --- making and opening
 
@@ -94,8 +89,8 @@ class RunFolder:
 
     @classmethod
     def _make(cls, path: Path, header: dict[str, Any], files: dict[str, bytes], recipe: Recipe | None) -> RunFolder:
-        header = {"format": FORMAT} | header
-        write_folder_atomic(path, {"run.json": _encode_header(header), ".lock": b""} | files)
+        header = {"format": run_json.FORMAT} | header
+        write_folder_atomic(path, {"run.json": run_json.encode(header), ".lock": b""} | files)
         folder = cls(path, header, recipe)
         folder.lock()
         return folder
@@ -110,7 +105,7 @@ class RunFolder:
         folder = Path(path).absolute()
         if not folder.is_dir():
             raise RunFolderError(f"{path}: no such run folder{_known_runs(folder)}")
-        header = read_header(folder / "run.json")
+        header = run_json.read(folder / "run.json")
         recipe = _recipe(folder, header) if header["kind"] == TRAINED else None
         return cls(folder, header, recipe)
 
@@ -120,42 +115,15 @@ class RunFolder:
         Raises:
             RunFolderError: another process holds the lock.
         """
-        try:
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror}") from None
-        for wait in (0.1, 0.2, 0.4, 0.8, 1.6, None):  # a worker that is just being killed needs a moment to be gone
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if wait is None:
-                    os.close(descriptor)
-                    raise RunFolderError(
-                        f"{self.path}: another process is writing this run. Wait until it ends, or stop it"
-                    ) from None
-                time.sleep(wait)
-            else:
-                self._lock = descriptor
-                _give_up_in_children(self)
-                return
+        self._lock.take()
 
     def unlock(self) -> None:
         """Stop being the writer."""
-        assert self._lock is not None, "only the holder of the lock gives it up"
-        os.close(self._lock)
-        self._lock = None
+        self._lock.release()
 
     def locked_by_another(self) -> bool:
         """Whether some process is writing this run now."""
-        with suppress(OSError):
-            descriptor = os.open(self.path / ".lock", os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-            finally:
-                os.close(descriptor)
-        return False
+        return self._lock.held_by_another()
 
     def discard(self) -> None:
         """Remove a folder whose run never began."""
@@ -164,9 +132,9 @@ class RunFolder:
 
     def update(self, **values: Any) -> None:
         """Change fields of `run.json`, atomically."""
-        assert self._lock is not None, "only the holder of the lock writes"
+        assert self._lock.held, "only the holder of the lock writes"
         self.header = self.header | values
-        write_atomic(self.path / "run.json", _encode_header(self.header))
+        write_atomic(self.path / "run.json", run_json.encode(self.header))
 
     # --- what is in it
 
@@ -210,7 +178,7 @@ class RunFolder:
     def status(self) -> str:
         """preparing, running, interrupted, stopped or complete."""
         recorded = str(self.header["status"])
-        if recorded in (PREPARING, RUNNING) and not self.locked_by_another() and self._lock is None:
+        if recorded in (PREPARING, RUNNING) and not self.locked_by_another() and not self._lock.held:
             return "interrupted"
         return recorded
 
@@ -377,18 +345,6 @@ class RunFolder:
             seen.add((step, split))
 
 
-def _give_up_in_children(folder: RunFolder) -> None:
-    """A forked process, such as a data loader's, would hold the lock for as long as it outlives the writer."""
-    there = weakref.ref(folder)
-
-    def give_up() -> None:
-        found = there()
-        if found is not None and found._lock is not None:
-            found.unlock()
-
-    os.register_at_fork(after_in_child=give_up)
-
-
 def checkpoint_paths(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
     found = (folder / "checkpoints").glob("step-*")
@@ -452,45 +408,6 @@ def _free_path(name: str) -> Path:
     base = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 1000))]
     return next(path for path in candidates if not path.exists()).absolute()
-
-
-def _encode_header(header: Mapping[str, Any]) -> bytes:
-    try:
-        checksum = digest_bytes(canonical_json(header).encode())
-    except UnicodeEncodeError as error:
-        wrong = error.object[max(error.start - 40, 0) : error.end + 40]
-        raise RunFolderError(
-            f"run.json holds text in UTF-8, and here is something else, as in the name of a folder: {wrong!a}. "
-            "Rename it"
-        ) from None
-    return (json.dumps({**header, "checksum": checksum}, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """What `run.json` says, its checksum and format checked.
-
-    Raises:
-        RunFolderError: it is missing, changed, or of another format.
-    """
-    try:
-        header = json.loads(path.read_bytes())
-        checksum = header.pop("checksum") if isinstance(header, dict) else None
-        unchanged = checksum == digest_bytes(canonical_json(header).encode())
-    except FileNotFoundError:
-        raise RunFolderError(f"{path.parent}: this is no run folder: it has no run.json") from None
-    except KeyError:
-        raise RunFolderError(f"{path}: not the header of a run: it has no checksum") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise RunFolderError(f"{path}: cannot be read: {error}. Restore it from a copy") from None
-    if not isinstance(header, dict):
-        raise RunFolderError(f"{path}: not the header of a run: it has no checksum")
-    if not unchanged:
-        raise RunFolderError(f"{path}: its checksum does not match its content: it was changed. Restore it from a copy")
-    if header.get("format") != FORMAT:
-        raise RunFolderError(f"{path}: format {header.get('format')}; this glassrun reads format {FORMAT}")
-    if header.get("kind") not in (TRAINED, RECORDED):
-        raise RunFolderError(f"{path}: expected the kind {TRAINED} or {RECORDED}, found {header.get('kind')!r}")
-    return header
 
 
 def _recipe(folder: Path, header: Mapping[str, Any]) -> Recipe:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from glassrun.data import keys
 from glassrun.record import code
-from glassrun.record.run_folder import RECORDED, TRAINED, RunFolder
+from glassrun.record.run_folder import RunFolder
+from glassrun.record.run_json import RECORDED, TRAINED
 
 Status = Literal["confirmed", "suspected", "excluded"]
 

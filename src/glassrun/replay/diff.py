@@ -10,7 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from glassrun.record.run_folder import RECORDED, RunFolder
+from glassrun.record.run_folder import RunFolder
+from glassrun.record.run_json import RECORDED
 from glassrun.replay.causes import Cause, Change, suspects
 from glassrun.replay.operations import Divergence, first_divergence
 from glassrun.replay.recorded import RecordedSide

@@ -14,7 +14,7 @@ from glassrun.look.exhibits.base import Exhibit, Material
 from glassrun.look.figures.curves import first_difference, loss_curves
 from glassrun.look.figures.style import svg
 from glassrun.look.page import Figure, Part, Table
-from glassrun.record.run_folder import TRAINED
+from glassrun.record.run_json import TRAINED
 
 if TYPE_CHECKING:
     from glassrun.replay.verdict import Verdict

@@ -14,7 +14,7 @@ from glassrun.data.source import Split
 from glassrun.errors import DataError
 from glassrun.look.exhibits.base import Material
 from glassrun.nn.transformer import EncoderLayer
-from glassrun.record.run_folder import TRAINED
+from glassrun.record.run_json import TRAINED
 
 if TYPE_CHECKING:
     from glassrun.run import Run
