@@ -22,7 +22,7 @@ CLAIM = Claim(
     name="attention_scale",
     exhibit="attention",
     text="Without the division by √d_k the gradient of attention's softmax vanishes for most queries as d_k grows; "
-    "with it the gradient does not depend on d_k.",
+    "with it the gradient hardly depends on d_k.",
     source="Vaswani et al. 2017, section 3.2.1 and its footnote 4",
 )
 SIZES = (4, 16, 64, 256, 1024)

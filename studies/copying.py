@@ -12,16 +12,17 @@ from glassrun.data.encoding import TextEncoding
 from glassrun.errors import ConfigError
 from glassrun.train.state import load_data
 
-_SHORTEST = 4  # the part of the longest piece that the shortest has
+_SHORTEST = 4  # the part of the longest room that the shortest has
 _MOST = 500  # pieces of a length that are measured
 
 
 def copies(longest: int, times: int) -> Callable[[Recipe, Path], Recipe]:
     """For `Trial.prepare`: a recipe of texts becomes one that copies pieces of them, a character at a time.
 
-    A piece is as many words in a row as fit into so many characters. The training text is cut into pieces of a quarter
-    of `longest` up to `longest` characters. The held-out text is cut `times` times: into pieces that fit into `longest`
-    characters, into such as need more and fit into twice as many, and so on.
+    A piece is as many words in a row as fit into so many characters. The training text is cut into pieces that fit into
+    a quarter of `longest` and more, up to `longest` characters, in turn: many are shorter. The held-out text is cut
+    `times` times: into pieces that fit into `longest` characters, into such as need more and fit into twice as many,
+    and so on.
     """
 
     def prepare(recipe: Recipe, place: Path) -> Recipe:

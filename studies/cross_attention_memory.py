@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from leads import lead, over
+from leads import by_seed, lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor
 from translating import Answer, answers, exact_match, held_out, token_accuracy
@@ -26,6 +26,7 @@ OWN, OTHER, ZERO = "its own", "another source's", "zeros"
 OWN_TARGET, OTHER_TARGET = "its own target", "the other's target"
 MATCH, AGREE = "exact match, written", "tokens that agree, written"
 FORCED, ACCURACY, NATS = "exact match", "token accuracy", "nats a token"
+LEFT, TAKEN = 0.1, 0.5  # of whole texts that are right: at most with a wrong memory, at least as the other's
 BATCH = 128  # pairs, among which the memories change places
 
 
@@ -117,8 +118,9 @@ def changed(memory: Tensor, mask: Tensor, kind: str, partner: Tensor) -> tuple[T
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
     """With every seed these things hold: the target has fewer nats with its own memory than with zeros, and fewer than
-    with another source's, and is written as a whole more often than with either; and what is written with another
-    source's memory is that one's target more often than its own, as a whole and in single tokens.
+    with another source's, and with either of these is written as a whole at most a tenth as often as with its own;
+    what is written with another source's memory agrees in more tokens with that one's target, and is it as a whole
+    at least half as often as its own target is written with its own memory.
     """
     own = {AGAINST: OWN_TARGET}
     zeros, others = (
@@ -130,7 +132,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
         lead(measurements, MATCH, own | {MEMORY: OWN}, own | {MEMORY: memory}, scale=100.0) for memory in (ZERO, OTHER)
     )
     return Verdict(
-        all(part.always for part in (zeros, others, follows, matches, without, changed_over)),
+        all(part.always for part in (zeros, others, follows)) and all(map(_obeys, *_whole_texts(measurements))),
         f"{over(measurements)}: "
         f"with its own memory the target has fewer nats a token than with zeros by {zeros}, than with another source's "
         f"by {others}, and is written as a whole more often, in points of percent, than with zeros by {without}, than "
@@ -138,6 +140,20 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
         f"with that one's target than with its own, in points of percent by {follows}, and is it as a whole more often "
         f"by {matches}",
     )
+
+
+def _whole_texts(measurements: Sequence[Measurement]) -> Iterator[list[float | None]]:
+    """Of every seed, the share of whole texts: with its own memory, with zeros, with another's, and the other's."""
+    shown = [(memory, OWN_TARGET) for memory in (OWN, ZERO, OTHER)] + [(OTHER, OTHER_TARGET)]
+    found = [by_seed(measurements, MATCH, {MEMORY: memory, AGAINST: against}) for memory, against in shown]
+    seeds = list(found[0])
+    yield from ([shares.get(seed) for seed in seeds] for shares in found)
+
+
+def _obeys(own: float | None, zeros: float | None, other: float | None, taken: float | None) -> bool:
+    if own is None or zeros is None or other is None or taken is None:
+        return False
+    return own > 0 and max(zeros, other) <= LEFT * own and taken >= TAKEN * own
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from leads import lead, over
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
@@ -43,8 +44,14 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
-    """With every seed the usual network has a lower loss than each of the four others."""
-    leads = {kind: lead(measurements, LOSS, {KIND: USUAL}, {KIND: kind}, scale=-1.0) for kind in KINDS if kind != USUAL}
+    """With every seed the usual network has a lower loss than each of the four others; that of a run that diverged is
+    infinite.
+    """
+    leads = {
+        kind: lead(measurements, LOSS, {KIND: USUAL}, {KIND: kind}, scale=-1.0, missing=inf)
+        for kind in KINDS
+        if kind != USUAL
+    }
     usual, deeper = (select(measurements, PARAMETERS, {KIND: kind})[0] for kind in (USUAL, DEEPER))
     return Verdict(
         all(found.always for found in leads.values()),

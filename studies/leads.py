@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from glassrun.look.stored import Measurement, Setting, spread
@@ -30,20 +30,35 @@ class Lead:
 
     def __str__(self) -> str:
         """The mean and between what the seeds lie, rounded down, so that no lead looks larger than it is."""
-        return told(list(self.by.values()))
+        return ahead(list(self.by.values()))
 
 
 def lead(
-    measurements: Sequence[Measurement], value: str, ahead: Setting, behind: Setting, *, scale: float = 1.0
+    measurements: Sequence[Measurement],
+    value: str,
+    first: Setting,
+    second: Setting,
+    *,
+    scale: float = 1.0,
+    missing: float | None = None,
 ) -> Lead:
-    """scale · (value under `ahead` − value under `behind`), paired by seed; a scale of −1 where less is better."""
-    first, second = (by_seed(measurements, value, levels) for levels in (ahead, behind))
-    return Lead(_less(first, second, scale))
+    """scale · (value under the first setting − value under the second), paired by seed.
+
+    Arguments:
+        scale: −1 where less is better.
+        missing: what stands for a value that is no number: ∞ for the loss of a run that diverged. Of two that are
+            infinite none is ahead.
+    """
+    pair = (by_seed(measurements, value, levels) for levels in (first, second))
+    ahead, behind = ({seed: missing if found is None else found for seed, found in by.items()} for by in pair)
+    return Lead(_less(ahead, behind, scale))
 
 
-def differences(measurements: Sequence[Measurement], value: str, first: Setting, second: Setting) -> list[float | None]:
+def differences(
+    measurements: Sequence[Measurement], value: str, first: Setting, second: Setting, *, missing: float | None = None
+) -> list[float | None]:
     """The value under the first setting minus that under the second, of each seed."""
-    return list(lead(measurements, value, first, second).by.values())
+    return list(lead(measurements, value, first, second, missing=missing).by.values())
 
 
 def _less(
@@ -88,8 +103,8 @@ def up(value: float, digits: int = 3) -> float:
 
 
 def minus(a: float | None, b: float | None) -> float | None:
-    """a − b; None where one of them has no number."""
-    return None if a is None or b is None else a - b
+    """a − b; None where one of them has no number, or both are the same infinity."""
+    return None if a is None or b is None or (math.isinf(a) and a == b) else a - b
 
 
 def all_above(values: Sequence[float | None], bound: float = 0.0) -> bool:
@@ -97,8 +112,18 @@ def all_above(values: Sequence[float | None], bound: float = 0.0) -> bool:
     return bool(values) and all(value is not None and value > bound for value in values)
 
 
-def told(values: Sequence[float | None], *, scale: float = 1.0) -> str:
-    """The mean and, in brackets, between what the seeds lie, rounded down; how many have no number.
+def ahead(values: Sequence[float | None], *, scale: float = 1.0) -> str:
+    """Of leads: what `told` tells, rounded down, so that none looks larger than it is."""
+    return told(values, scale=scale, rounded=down)
+
+
+def nearest(value: float, digits: int = 3) -> float:
+    """Rounded to so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def told(values: Sequence[float | None], *, scale: float = 1.0, rounded: Callable[[float], float] = nearest) -> str:
+    """The mean and, in brackets, between what the seeds lie; how many have no number.
 
     Three significant digits, so that what is small but not zero does not read as zero.
     """
@@ -107,5 +132,5 @@ def told(values: Sequence[float | None], *, scale: float = 1.0) -> str:
     without = f"; {lost} of {len(values)} seeds without a number" if lost else ""
     if found is None:
         return f"no number{without}"
-    mean, least, greatest = (f"{down(scale * number):g}" for number in (found.mean, found.least, found.greatest))
+    mean, least, greatest = (f"{rounded(scale * number):g}" for number in (found.mean, found.least, found.greatest))
     return f"{mean} ({least} to {greatest}{without})"

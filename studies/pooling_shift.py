@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from leads import all_above, by_seed, minus, told
+from leads import ahead, all_above, by_seed, minus, told
 from seeing import held_out_images, logits
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from torch import Tensor
@@ -72,7 +72,7 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     )
     stays = ", ".join(f"{told(values, scale=100)} % with {way}" for way, values in agreements.items())
     words, more = (
-        ", ".join(f"{told(values, scale=100)} with {way}" for way, values in found.items())
+        ", ".join(f"{ahead(values, scale=100)} with {way}" for way, values in found.items())
         for found in (leads, accurate)
     )
     accuracies = ", ".join(

@@ -14,7 +14,7 @@ from copying import copies
 from leads import by_seed, lead, over, up
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 from transformer_variants import TIMES
-from translating import answers, exact_match, token_accuracy
+from translating import Answer, answers, exact_match, held_out, token_accuracy
 
 from glassrun.models.positions import Positions
 from glassrun.run import Run
@@ -23,7 +23,7 @@ CLAIM = Claim(
     name="positions_copying",
     exhibit="positional-encoding",
     text="Told positions in any way, an encoder-decoder copies texts as long as those that it was trained on better "
-    "than without; and in none of these ways does it copy longer ones whole.",
+    "than without; and in none of these ways does it copy more than a few longer ones whole.",
     source='Vaswani et al. 2017, section 3.5; Kazemnejad et al. 2023, "The Impact of Positional Encoding on Length '
     'Generalization in Transformers"',
 )
@@ -53,7 +53,7 @@ def trial(kind: str) -> Trial:
 def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting, Values]]:  # noqa: ARG001
     """On held-out texts of each length; of a length that there is none of, no number."""
     assert run is not None, "every trial trains"
-    found = [] if run.status == "stopped" else answers(run)
+    found = [] if run.status == "stopped" else of_new_texts(run)
     for times in range(1, TIMES + 1):
         # An end belongs to a source.
         part = [answer for answer in found if (times - 1) * LONGEST < answer.source_length - 1 <= times * LONGEST]
@@ -64,6 +64,13 @@ def measure(run: Run | None, trial: Trial, seed: int) -> Iterable[tuple[Setting,
                 MATCH: exact_match(part) if part else None,
             },
         )
+
+
+def of_new_texts(run: Run) -> list[Answer]:
+    """The answers to held-out texts that were not trained on: of the short ones, which are a few words, some were."""
+    known, asked = ([source for source, _ in run.dataset.splits[name].pairs] for name in ("train", held_out(run)))
+    seen = set(known)
+    return [answer for answer, source in zip(answers(run), asked, strict=True) if source not in seen]
 
 
 def judge(measurements: Sequence[Measurement]) -> Verdict:
@@ -115,6 +122,7 @@ if __name__ == "__main__":
         measure,
         judge,
         [Panel(value, LENGTH, KIND, percent=True) for value in (ACCURACY, MATCH)],
-        trained="An encoder-decoder of 2 + 2 layers, d_model 64, that copies pieces of 4 to 16 characters of Python's "
-        f"reference topics, {RECIPE['train']['steps']} steps",  # type: ignore[index]
+        trained="An encoder-decoder of 2 + 2 layers, d_model 64, that copies pieces of up to 16 characters of Python's "
+        f"reference topics, {RECIPE['train']['steps']} steps, and is measured on held-out pieces that are none of "  # type: ignore[index]
+        "these; learned positions start with a standard deviation of 1",
     )

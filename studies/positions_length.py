@@ -122,5 +122,6 @@ if __name__ == "__main__":
         judge,
         [Panel(LOSS, LENGTH, KIND), Panel(ACCURACY, LENGTH, KIND, percent=True)],
         trained="An encoder of 2 layers, d_model 64, that fills gaps in windows of 32 characters of Python's reference "
-        f"topics, {RECIPE['train']['steps']} steps",  # type: ignore[index]
+        f"topics, {RECIPE['train']['steps']} steps; embeddings and learned positions start with a standard deviation "  # type: ignore[index]
+        "of 1, and the output layer has weights of its own",
     )

@@ -19,9 +19,10 @@ RECIPES = ROOT / "studies" / "recipes.json"
 _HEAD = """# Results
 
 Every number here was measured by the command beside it, under the [numerical contract](contract.md): the same command
-gives the same numbers on the same hardware and versions. This page is written by `python studies/results.py` from the
-stored results. `make studies` runs all studies again, `python studies/NAME.py --seeds 4,5,6` one of them with other
-seeds, and `--set section.key=value` on other data; each prints its spread and its verdict.
+gives the same numbers on the same hardware and versions, but for times and for runs that draw their seed. This page is
+written by `python studies/results.py` from the stored results. `make studies` runs all studies again,
+`python studies/NAME.py --seeds 4,5,6` one of them with other seeds, and `--set section.key=value` on other data; each
+prints its spread and its verdict.
 """
 
 _ABOUT_RECIPES = """## Recipes
@@ -40,8 +41,9 @@ _ABOUT_STUDIES = """## Studies
 
 Of every setting the mean over the seeds, and in brackets the least and the greatest. What decides a verdict is written
 in the study's script. Most ask for the same sign with every seed, which is harder to meet with more of them; with
-three, and where there is no effect at all, chance meets it in one case of eight. The rates are the recipes', or were
-chosen once for all settings of a study: at a rate of its own a setting may do better.
+three, and where there is no effect at all, chance meets it in one case of eight. Where the rate is
+not what is varied, it is the recipe's, or was chosen once for all settings of a study: at a rate of its own a setting
+may do better.
 """
 
 
@@ -119,8 +121,14 @@ def _level(level: str | float) -> str:
 def _cell(values: list[float | None]) -> str:
     over = spread(values)
     lost = sum(value is None for value in values)
-    text = "" if over is None else f"{over.mean:.4g} ({over.least:.4g} to {over.greatest:.4g})"
+    text = "" if over is None else _number(over.mean)
+    if over is not None and over.least != over.greatest:
+        text += f" ({_number(over.least)} to {_number(over.greatest)})"
     return text + (f"{', ' if text else ''}{lost} without" if lost else "")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from endings import final_loss, held_out
-from leads import all_above, by_seed, differences, minus, told
+from leads import ahead, all_above, by_seed, differences, minus, told, up
 from study import Claim, Measurement, Panel, Setting, Trial, Values, Verdict, run_study
 
 from glassrun.run import Run
@@ -51,24 +52,28 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     """Supported where three things hold in every seed, of the training loss over the last 20 steps.
 
     Without skip connections the deepest network's is higher than the shallowest's; this cost of depth is larger than
-    with skip connections; and of the two deepest networks the one with them has the lower loss.
+    with skip connections; and of the two deepest networks the one with them has the lower loss. That of a run
+    that diverged is infinite.
     """
     depths = sorted({float(found.setting[DEPTH]) for found in measurements})
     (with_skips, without), (low, high) = SKIPS, (depths[0], depths[-1])
     cost = {
-        skip: differences(measurements, LOSS, {SKIP: skip, DEPTH: high}, {SKIP: skip, DEPTH: low}) for skip in SKIPS
+        skip: differences(measurements, LOSS, {SKIP: skip, DEPTH: high}, {SKIP: skip, DEPTH: low}, missing=inf)
+        for skip in SKIPS
     }
     less = [minus(a, b) for a, b in zip(cost[without], cost[with_skips], strict=True)]
-    deepest = differences(measurements, LOSS, {SKIP: without, DEPTH: high}, {SKIP: with_skips, DEPTH: high})
+    deepest = differences(
+        measurements, LOSS, {SKIP: without, DEPTH: high}, {SKIP: with_skips, DEPTH: high}, missing=inf
+    )
     accuracies = (
         list(by_seed(measurements, ACCURACY, {SKIP: skip, DEPTH: high}).values()) for skip in (with_skips, without)
     )
     words = " and ".join(f"{told(values, scale=100)} %" for values in accuracies)
     return Verdict(
         all_above(cost[without]) and all_above(less) and all_above(deepest),
-        f"from {low:g} to {high:g} layers the training loss rises by {told(cost[without])} without skip connections "
-        f"and by {told(cost[with_skips])} with them (below zero, it falls); at {high:g} layers it is higher by "
-        f"{told(deepest)} without; held-out accuracy there: {words}, with and without",
+        f"from {low:g} to {high:g} layers the training loss rises by {ahead(cost[without])} without skip connections "
+        f"and by {told(cost[with_skips], rounded=up)} with them (below zero, it falls); at {high:g} layers it "
+        f"is higher by {ahead(deepest)} without; held-out accuracy there: {words}, with and without",
     )
 
 

@@ -78,18 +78,18 @@ def judge(measurements: Sequence[Measurement]) -> Verdict:
     for rate in rates:
         at_small, at_large = (_gains(measurements, {BATCH: batch, RATE: rate}) for batch in (small, large))
         if all(gain > 0 for gain in at_large) and all(a > b for a, b in zip(at_large, at_small, strict=True)):
-            needed.append(f"{rate:g}")
+            needed.append(f"{rate * large / small:g}")
     ends = "; ".join(
         f"rate {rate * batch / small:g} at a batch of {batch}: {_end(measurements, batch, rate, WITHOUT)}, with warmup "
         f"{_end(measurements, batch, rate, WARMUP)}"
         for rate in rates
         for batch in batches
     )
+    where = f"at the rates of {', '.join(needed)} warmup lowers" if needed else "at no rate does warmup lower"
     return Verdict(
         bool(needed),
-        f"with every seed warmup lowers the held-out loss at a batch of {large}, and by more than at {small}, at the "
-        f"scaled {'rates of ' + ', '.join(needed) if needed else 'rate of none'}. Held-out loss after {seen[0]} "
-        f"examples: {ends}",
+        f"{where} the held-out loss at a batch of {large} with every seed, and by more than at {small}. Held-out "
+        f"loss after {seen[0]} examples: {ends}",
     )
 
 
@@ -140,5 +140,6 @@ if __name__ == "__main__":
         seeds=(1, 2, 3, 4, 5),
         trained=f"A CNN with batch norm on the handwritten digits, {STEPS * TIMES * SMALL:,} examples by SGD with "
         f"momentum 0.9: batches of {SMALL} and of {SMALL * TIMES}, at rates of "
-        f"{', '.join(f'{rate:g}' for rate in RATES)} and of {TIMES} times as much",
+        f"{', '.join(f'{rate:g}' for rate in RATES)} and of {TIMES} times as much; warmup over a third of the steps or "
+        f"none, then half a cosine; batch norm over slices of {SMALL}",
     )

@@ -186,7 +186,8 @@ CASES: Mapping[str, tuple[Judge, Callable[[], list[Measurement]], bool, str]] = 
     ),
     "no more than chance": (batch_norm_slices.judge, lambda: slices([0.11, 0.12], [0.1, 0.07]), False, "-0.03 to"),
     "less with one seed": (batch_norm_slices.judge, lambda: slices([0.3, 0.09], [0.1, 0.1]), False, "-0.01 to"),
-    "group norm diverged": (batch_norm_slices.judge, lambda: slices([0.3], [None]), False, "no number"),
+    "group norm diverged": (batch_norm_slices.judge, lambda: slices([0.3], [None]), False, "inf"),
+    "small slices diverged": (batch_norm_slices.judge, lambda: slices([0.3, None], [0.1, 0.1]), True, "(0.2 to inf)"),
     "depth costs without": (
         skip_connections.judge,
         lambda: depths(([0.01, 0.02], [0.02, 0.01]), ([0.01, 0.02], [0.5, 0.1])),
@@ -202,9 +203,15 @@ CASES: Mapping[str, tuple[Judge, Callable[[], list[Measurement]], bool, str]] = 
     "depth costs nothing": (skip_connections.judge, lambda: depths(([0.1], [0.05]), ([0.1], [0.08])), False, "-0.02"),
     "the deepest diverged": (
         skip_connections.judge,
-        lambda: depths(([0.1], [0.05]), ([0.1], [None])),
+        lambda: depths(([0.1, 0.1], [0.05, 0.05]), ([0.1, 0.1], [None, 0.4])),
+        True,
+        "rises by inf (0.3 to inf) without",
+    ),
+    "the deepest diverged either way": (
+        skip_connections.judge,
+        lambda: depths(([0.1], [None]), ([0.1], [None])),
         False,
-        "1 of 1 seeds without a number",
+        "higher by no number",
     ),
     "sharing leads": (
         parameter_sharing.judge,

@@ -12,7 +12,7 @@ import parameter_sharing
 import pytest
 import torch
 from image_variants import NoShortcut, loss_of_guessing, plain_cnn, resnet, sharing_network, shrinking_cnn
-from leads import all_above, differences, told
+from leads import ahead, all_above, differences, told, up
 from seeing import few_images, taken, write_idx
 from torch import nn
 
@@ -91,7 +91,9 @@ def test_differences_are_of_one_seed() -> None:
 
 
 def test_numbers_in_words_keep_what_is_small() -> None:
-    assert told([0.00012, 0.1]) == "0.05 (0.00012 to 0.1)"
+    assert told([0.00012, 0.1]) == "0.0501 (0.00012 to 0.1)"
+    assert ahead([0.00012, 0.1]) == "0.05 (0.00012 to 0.1)"
+    assert told([0.05004], rounded=up) == "0.0501 (0.0501 to 0.0501)"
     assert told([0.5, None], scale=100) == "50 (50 to 50; 1 of 2 seeds without a number)"
     assert told([None]) == "no number; 1 of 1 seeds without a number"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import copying
 import positions_copying as study
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study import Measurement
 from transformer_variants import copier
+from translating import Answer
 
 from glassrun import config
 from glassrun.errors import ConfigError
@@ -58,6 +60,16 @@ def test_a_source_without_texts_is_refused(tmp_path: Path) -> None:
     recipe = config.load("sentences-transformer")
     with pytest.raises(ConfigError, match="expected a source of texts"):
         copying.copies(16, 3)(recipe, tmp_path)
+
+
+def test_texts_that_were_trained_on_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {"train": ["a cat", "the dog"], "test": ["the dog", "a dog", "a cat", "the cat"]}
+    dataset = SimpleNamespace(
+        splits={name: SimpleNamespace(pairs=[(text, text) for text in texts]) for name, texts in splits.items()}
+    )
+    asked = [Answer(len(text) + 1, True, 1, 1, 0.0) for text in splits["test"]]
+    monkeypatch.setattr(study, "answers", lambda _: asked)
+    assert study.of_new_texts(SimpleNamespace(dataset=dataset)) == [asked[1], asked[3]]  # type: ignore[arg-type]
 
 
 def copied(**other: tuple[Sequence[float | None], ...]) -> list[Measurement]:

@@ -113,7 +113,7 @@ def test_a_curve_has_means_of_equal_parts() -> None:
 
 # --- warmup, by rate -------------------------------------------------------------------------------------------------
 
-VARIANCE = "variance of the update over the parameters, in squared rates"
+SQUARE = "mean square of the update, in squared rates"
 Losses = dict[tuple[float, str], list[Number]]
 WARM, SHORT = warmup_transformer.WARMUP, warmup_transformer.SHORT
 WITHOUT, RADAM = warmup_transformer.WITHOUT, warmup_transformer.RADAM
@@ -148,14 +148,18 @@ def by_rate(losses: Losses, entropy: float = 4.0) -> list[Measurement]:
 
 def test_a_rate_that_only_warmup_bears(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup_transformer, "SHOWN_RATE", 0.2)
-    first = Measurement({"peak rate": 0.2, "start": WITHOUT, "step": 1}, 1, {VARIANCE: 1.0})
-    verdict = warmup_transformer.judge([*by_rate(LEARNS), first])
+    squares = [
+        Measurement({"peak rate": rate, "start": start, "step": 10}, 1, {SQUARE: square})
+        for rate, start, square in ((0.1, WITHOUT, 7.0), (0.2, WITHOUT, 0.5), (0.1, WARM, 9.0), (0.2, WARM, 0.25))
+    ]
+    verdict = warmup_transformer.judge([*by_rate(LEARNS), *squares])
     assert verdict.supported
     assert verdict.text == (
         "failed without warmup, with a final loss over 2, at a peak rate of 0.1: 0 of 3 (loss 1 to 1.5), with warmup 0 "
         "(loss 1 to 1), with a short one 0, with RAdam 0; 0.2: 2 of 3 (loss 1 to 3), with warmup 0 (loss 0 to 1.9), "
         "with a short one 1, with RAdam 1. At 0.2 the first 10 updates have a mean norm of no warmup 6 (6 to 6), "
-        "warmup 1.5 (1.5 to 1.5); without warmup their variance over the parameters, in squared rates, is 1 at step 1"
+        "warmup 1.5 (1.5 to 1.5); their mean square over the parameters, in squares of the step's rate, is without and "
+        "with warmup 0.5 and 0.25 at step 10"
     )
 
 
@@ -207,7 +211,7 @@ def test_an_update_is_told_in_units_of_the_rate(monkeypatch: pytest.MonkeyPatch)
     assert first[1]["norm of the update, mean of the first 10"] == pytest.approx((moves[0] + 1.0) / 2)
     ((setting, values),) = shown  # the second step's rate is zero, the third moved to what is no number
     assert setting == {"step": 1}
-    assert values == {"norm of the update": moves[0], VARIANCE: pytest.approx(0.25)}
+    assert values == {"norm of the update": moves[0], SQUARE: pytest.approx(0.25)}
 
 
 def test_a_run_that_stopped_is_measured(tmp_path: Path) -> None:
@@ -278,8 +282,8 @@ def test_a_large_batch_that_gains_by_warmup() -> None:
     verdict = warmup_batch.judge(by_batch(BETTER))
     assert verdict.supported
     assert verdict.text == (
-        "with every seed warmup lowers the held-out loss at a batch of 256, and by more than at 16, at the scaled "
-        "rates of 0.1. Held-out loss after 320 examples: rate 0.1 at a batch of 16: 0.5 (0.5 to 0.5), with warmup 0.5 "
+        "at the rates of 1.6 warmup lowers the held-out loss at a batch of 256 with every seed, and by more than at "
+        "16. Held-out loss after 320 examples: rate 0.1 at a batch of 16: 0.5 (0.5 to 0.5), with warmup 0.5 "
         "(0.25 to 0.75); rate 1.6 at a batch of 256: 1 (1 to 1), 1 of 2 failed, with warmup 0.5 (0.5 to 0.5); rate 0.2 "
         "at a batch of 16: 0.5 (0.5 to 0.5), with warmup 0.5 (0.5 to 0.5); rate 3.2 at a batch of 256: 1 (1 to 1), "
         "with warmup 1 (0.5 to 1.5)"

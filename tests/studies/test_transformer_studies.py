@@ -115,19 +115,24 @@ def memories(
     others: Sequence[float | None] = (7.0, 7.0),
     follows: Sequence[float | None] = (0.9, 0.8),
     whole: Sequence[float | None] = (0.9, 0.9),
+    left: Sequence[float | None] = (0.05, 0.0),
+    kept: Sequence[float | None] = (0.0, 0.05),
+    taken: Sequence[float | None] = (0.8, 0.5),
 ) -> list[Measurement]:
-    """Nats with each memory; agreement with the other's target, and of whole texts with its own memory."""
+    """Nats with each memory; agreement with the other's target; whole texts with its own memory, with zeros, with
+    another's, and of the other's."""
     found = []
     for memory, nats, agree, match in (
         (cross.OWN, own, (0.9, 0.9), whole),
-        (cross.OTHER, others, (0.1, 0.1), (0.1, 0.1)),
-        (cross.ZERO, zeros, (0.1, 0.1), (0.1, 0.1)),
+        (cross.OTHER, others, (0.1, 0.1), kept),
+        (cross.ZERO, zeros, (0.1, 0.1), left),
     ):
         shares = {cross.AGREE: agree, cross.MATCH: match}
         other = follows if memory == cross.OTHER else (0.1, 0.1)
+        match = taken if memory == cross.OTHER else (0.0, 0.0)
         found += rows({cross.MEMORY: memory, cross.AGAINST: cross.OWN_TARGET}, **shares, **{cross.NATS: nats})
         found += rows(
-            {cross.MEMORY: memory, cross.AGAINST: cross.OTHER_TARGET}, **{cross.AGREE: other, cross.MATCH: other}
+            {cross.MEMORY: memory, cross.AGAINST: cross.OTHER_TARGET}, **{cross.AGREE: other, cross.MATCH: match}
         )
     return found
 
@@ -145,7 +150,11 @@ def test_the_output_follows_the_memory() -> None:
         memories(others=(0.05, 7.0)),
         memories(follows=(0.9, 0.1)),
         memories(own=(None, 0.1)),
-        memories(whole=(0.9, 0.1)),  # no text is written better with its own memory
+        memories(whole=(0.9, 0.0)),  # nothing is written at all
+        memories(left=(0.05, 0.1)),  # more than a tenth is still written without memory
+        memories(kept=(0.1, 0.05)),  # or with another's
+        memories(taken=(0.4, 0.9)),  # too little of the other's is written
+        memories(taken=(None, 0.9)),
         memories(own=(None, None), zeros=(None, None), others=(None, None), follows=(None, None)),
     ],
 )
@@ -288,9 +297,15 @@ def test_the_feed_forward_network_is_needed() -> None:
 
 
 @pytest.mark.parametrize("kind", [NARROW, LINEAR, NONE, DEEPER])
-@pytest.mark.parametrize("losses", [(2.0, 1.6), (1.0, 2.0), (None, 2.0)])
+@pytest.mark.parametrize("losses", [(2.0, 1.6), (1.0, 2.0)])
 def test_the_feed_forward_network_that_is_not(kind: str, losses: Sequence[float | None]) -> None:
     assert not feed_forward.judge(networks(**{kind: losses})).supported
+
+
+def test_a_network_that_diverged_is_worse_than_all_that_did_not() -> None:
+    assert feed_forward.judge(networks(**{NONE: (None, 2.0)})).supported
+    assert not feed_forward.judge(networks(**{USUAL: (None, 1.6)})).supported
+    assert not feed_forward.judge(networks(**{USUAL: (None, 1.6), NONE: (None, 2.0)})).supported
 
 
 def made(kind: str) -> torch.nn.Module:

@@ -65,7 +65,7 @@ def test_panels_without_series_have_none() -> None:
 
 
 def test_a_long_label_stays_beside_its_axis() -> None:
-    name = "variance of the update over the parameters, in squared rates"
+    name = "mean square of the update over all of its parameters, in squared rates"
     numbers = [Measurement({"images": images}, 1, {name: float(images)}) for images in (1, 2)]
     figure = measured(numbers, [Panel(name, "images")])
     png(figure)
