@@ -93,10 +93,10 @@ if __name__ == "__main__":
     run_study(
         CLAIM,
         [
+            *(drawn(copy) for copy in range(1, COPIES + 1)),
             *(seeded(copy, 1) for copy in range(1, COPIES + 1)),
             seeded(1, 2),
             seeded(1, 4),
-            *(drawn(copy) for copy in range(1, COPIES + 1)),
         ],
         measure,
         judge,

@@ -6,6 +6,7 @@ python studies/results.py
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,8 @@ _ABOUT_STUDIES = """## Studies
 
 Of every setting the mean over the seeds, and in brackets the least and the greatest. What decides a verdict is written
 in the study's script. Most ask for the same sign with every seed, which is harder to meet with more of them; with
-three, and where there is no effect at all, chance meets it in one case of eight. Where the rate is
-not what is varied, it is the recipe's, or was chosen once for all settings of a study: at a rate of its own a setting
-may do better.
+three, and where there is no effect at all, chance meets it in one case of eight. Where the rate is not what is varied,
+it is the recipe's, or was chosen once for all settings of a study: at a rate of its own a setting may do better.
 """
 
 
@@ -96,8 +96,11 @@ def _study(result: Stored) -> str:
 
 
 def _chain(result: Stored) -> str:
-    chains = [found.chain for found in result.measurements if found.chain]
-    return f" The first run's chain is `{chains[0][:16]}`; all are in the result's file." if chains else ""
+    """That of most runs: of a run that drew its seed nobody can make the chain again."""
+    chains = Counter(found.chain for found in result.measurements if found.chain)
+    if not chains:
+        return ""
+    return f" A chain is `{chains.most_common(1)[0][0][:16]}`; all are in the result's file."
 
 
 def _tables(result: Stored) -> Iterator[str]:
