@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glassrun.exact import bits
 from glassrun.record.fingerprint import Fingerprinter, combine, stored_name
+from glassrun.record.words import SMALL
 
 Reading = int | Tensor
 """64 bits: known, or Int64[] on another device, where it may still be computed."""
@@ -31,14 +32,17 @@ class Readings:
 
     def fingerprints(self, tensors: Sequence[Tensor]) -> list[Reading]:
         """The fingerprint of each tensor; of a sparse one, over its indices and values as they are stored."""
-        if self._pool is None:
-            return [self._fingerprint(tensor) for tensor in tensors]
-        self._fingerprinter.reserve(tensors)
+        if self._pool is not None:
+            self._fingerprinter.reserve(tensors)
+        small = [place for place, tensor in enumerate(tensors) if _small(tensor)]
+        found: dict[int, Reading] = dict(
+            zip(small, self._fingerprinter.of_each([tensors[place] for place in small]), strict=True)
+        )
         # The large ones first, so that no thread is left alone with one at the end.
-        order = sorted(range(len(tensors)), key=lambda place: -tensors[place].numel())
-        found = self._pool.map(self._fingerprint, [tensors[place] for place in order])
-        by_place = dict(zip(order, found, strict=True))
-        return [by_place[place] for place in range(len(tensors))]
+        order = sorted(set(range(len(tensors))) - set(small), key=lambda place: -tensors[place].numel())
+        apply = map if self._pool is None else self._pool.map
+        found |= zip(order, apply(self._fingerprint, [tensors[place] for place in order]), strict=True)
+        return [found[place] for place in range(len(tensors))]
 
     def close(self) -> None:
         """End the threads."""
@@ -51,6 +55,11 @@ class Readings:
         parts = sparse_parts(tensor.detach())
         entries = [(stored_name(name, part), self._fingerprinter(part)) for name, part in parts.items()]
         return int(combine(entries), 16)
+
+
+def _small(tensor: Tensor) -> bool:
+    """Whether it is sooner read together with others than alone."""
+    return tensor.layout == torch.strided and tensor.is_cpu and tensor.nbytes <= 8 * SMALL
 
 
 def sparse_parts(tensor: Tensor) -> dict[str, Tensor]:
