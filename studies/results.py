@@ -30,10 +30,10 @@ _ABOUT_RECIPES = """## Recipes
 
 One run each, with the recipe's own seed. The column 95 % is the interval that the choice of test examples leaves open
 (Wilson's of a share, a bootstrap of BLEU, blocks of text of bits per character); another seed moves the figure as well.
-The minutes go from the start of the workers to the last evaluation. `fashion-cnn` was alone on its machine and
-`translate` all but alone; the others were trained beside the studies, which made them longer. The chain is the last
-value of the run's ledger and stands for its whole history. The references are what this project set out to reach,
-unless they name their source. The data are not shipped: Fashion-MNIST is at
+The minutes go from the start of the workers to the last evaluation. `fashion-cnn` was alone on its machine, and
+`translate`, `fashion-vit` and `fashion-resnet` all but alone; the others were trained beside the studies, which made
+them longer. The chain is the last value of the run's ledger and stands for its whole history. The references are what
+this project set out to reach, unless they name their source. The data are not shipped: Fashion-MNIST is at
 <https://github.com/zalandoresearch/fashion-mnist>, Multi30k at <https://github.com/multi30k/dataset>, tinyshakespeare
 at <https://github.com/karpathy/char-rnn>.
 """
